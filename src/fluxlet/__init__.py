@@ -1,0 +1,1 @@
+"""The embedded Flux instance: broker, services, and the commands that start them."""
