@@ -30,3 +30,37 @@ class InvalidArguments(ValueError):
             f"Invalid arguments passed to wrapped C function:\nName: {name}\n"
             f"C signature: {signature}\nArguments: {arguments}"
         )
+
+
+class WrongNumArguments(ValueError):
+    """A wrapped C function was called with too few or too many arguments."""
+
+    def __init__(self, name: str, signature: str, ftype: Any, arguments: Any, htype: Any) -> None:
+        expected = ftype if isinstance(ftype, int) else len(ftype.args)
+        super().__init__(
+            f"Expected {expected} arguments, received {len(arguments)}\n\nName: {name}\n"
+            f"C signature: {signature}\nArguments: {arguments}\nHandle type: {htype}"
+        )
+
+
+class WrapperBase:
+    """An object with an opaque handle."""
+
+    __slots__ = ()
+
+
+class WrapperPimpl(WrapperBase):
+    """An object whose opaque handle lives in its `pimpl`; leaving its context closes that."""
+
+    __slots__ = ()
+
+
+class Wrapper(WrapperBase):
+    """An object whose unknown attributes are looked up among the C library's functions and constants."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        from flux.core import dynamic
+
+        return dynamic.handle_attribute(self, name)

@@ -1,0 +1,79 @@
+"""JSON as the wire carries it: NUL-terminated UTF-8 text (spec 01, 1.7; spec 02, 3.1).
+
+The standard library's json is the judge of what is accepted and how it fails. Two short cuts give the same
+results sooner: its C encoder is made once and not once per call, and msgspec, where it is importable, reads
+payloads; whatever msgspec refuses is read again by json, whose answer or error is what callers see.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from flux.util import encode_payload
+
+_decode: Callable[[bytes], Any] | None
+_DecodeError: type[Exception]
+try:
+    import msgspec.json as _msgspec_json
+    from msgspec import MsgspecError as _DecodeError
+
+    _decode = _msgspec_json.Decoder().decode
+except ImportError:
+    _decode = None
+    _DecodeError = ValueError
+
+#: What msgspec and json read differently without an error: numbers written with very many digits.
+_long_number = re.compile(rb"[0-9]{19}").search
+
+
+def _make_encoder() -> Callable[[Any], str]:
+    plain = json.JSONEncoder(ensure_ascii=False)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return plain.encode
+    text = json.encoder.encode_basestring
+    # `markers` None leaves out the check for circular structures, which then end in RecursionError: see dumps.
+    encode = make(None, plain.default, text, None, ": ", ", ", False, False, True)
+
+    def dumps(value: Any) -> str:
+        return "".join(encode(value, 0))
+
+    return dumps
+
+
+_dumps = _make_encoder()
+
+
+def dump_payload(value: Any) -> bytes | None:
+    """The wire payload of a Python value by the rule of spec 02, 3.1, its NUL included; None for none.
+
+    Raises TypeError or ValueError as `json.dumps` does for what is not JSON.
+    """
+    kind = type(value)
+    if kind is dict or kind is list:
+        try:
+            # JSON text holds no NUL: it writes one as \\u0000.
+            return _dumps(value).encode("utf-8", "surrogateescape") + b"\0"
+        except RecursionError:
+            return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\0"
+    if value is None:
+        return None
+    data = encode_payload(value)
+    if data is None:
+        return None
+    if b"\0" in data:
+        data = data[: data.index(b"\0")]
+    return data + b"\0"
+
+
+def load_text(text: bytes) -> Any:
+    """The value of JSON text in UTF-8. Raises json.JSONDecodeError (a ValueError) if it is none."""
+    if _decode is not None and not _long_number(text):
+        try:
+            return _decode(text)
+        except (_DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # json gives the verdict
+    return json.loads(text.decode("utf-8", "surrogateescape"))

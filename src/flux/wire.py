@@ -1,0 +1,383 @@
+"""Messages to bytes and back: flux-core 0.88's message encoding and its socket framing (spec 01, section 1).
+
+Rules of this file:
+
+- Pure functions and one pure object: no sockets, no clock.
+- `encode` and `Framer.next` are on the path of every message, so each has a fast way for frames as they
+  nearly always are, and falls back to `_decode_parts`, which follows the rules of spec 01 1.5 to the letter.
+  The two never disagree on a frame that both accept (a property test holds them to it).
+- What a peer sends is never trusted: a frame's size is checked before anything is kept for it, and only
+  what has been received takes memory, whatever length was announced.
+- A payload's bytes are copied once between what the socket returned and `Message.raw`.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from struct import Struct
+from struct import error as StructError
+from typing import TypeAlias
+
+from flux.message import Message
+from flux.wrapper import local_error
+
+#: First four bytes of a socket frame: 0xffee0012 in host byte order (RFC 3 says otherwise: spec 01, 1.3).
+MAGIC = (0xFFEE0012).to_bytes(4, sys.byteorder)
+
+#: Bytes in front of a frame's body: magic and length.
+PREFIX_SIZE = 8
+
+#: The shortest body: one part, the header.
+MIN_BODY = 21
+
+#: The longest body a `Framer` accepts unless told otherwise, in bytes.
+DEFAULT_LIMIT = 1 << 30
+
+_FLAG_TOPIC, _FLAG_PAYLOAD, _FLAG_ROUTE = 0x01, 0x02, 0x08
+_HEADER = Struct(">BBBBIIII")
+_HEADER_AND_SIZE = Struct(">BBBBBIIII")
+_LENGTH = Struct(">I")
+_pack_header = _HEADER_AND_SIZE.pack
+_unpack_header = _HEADER.unpack_from
+_pack_length = _LENGTH.pack
+_unpack_length = _LENGTH.unpack_from
+
+#: The one-byte size that precedes a part of up to 254 bytes.
+_SIZE = [bytes([n]) for n in range(255)]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+def _size(length: int) -> bytes:
+    """The size field of a part: one byte, or 0xff and four bytes for parts longer than 254."""
+    return _SIZE[length] if length < 255 else b"\xff" + _pack_length(length)
+
+
+def encode_body(message: Message) -> bytes:
+    """A message's parts, each with its size, without the socket framing (spec 01, 1.2)."""
+    return encode(message)[PREFIX_SIZE:]
+
+
+def encode(message: Message) -> bytes:
+    """A message as one socket frame: magic, length, parts (spec 01, 1.3).
+
+    Raises OSError(EPROTO) for a message that has no valid type, and OverflowError for one too long to frame.
+    """
+    flags = message.flags
+    kind = message._type
+    if kind not in _TYPES:
+        raise local_error(errno.EPROTO)
+    payload = b""
+    if flags & _FLAG_PAYLOAD:
+        payload = message.raw or b""
+        size = len(payload)
+        size_field = _SIZE[size] if size < 255 else b"\xff" + _pack_length(size)
+    else:
+        size_field = b""
+    topic = message.topic_bytes
+    if flags & _FLAG_TOPIC and topic is not None:
+        size = len(topic)
+        topic = (_SIZE[size] if size < 255 else b"\xff" + _pack_length(size)) + topic
+    else:
+        topic = b""
+    if flags & _FLAG_ROUTE:
+        routes = message.routes
+        stack = b"".join([_size(len(route)) + route for route in routes]) + b"\0" if routes else b"\0"
+    else:
+        stack = b""
+    return b"".join(
+        (
+            MAGIC,
+            _pack_length(len(stack) + len(topic) + len(size_field) + len(payload) + MIN_BODY),
+            stack,
+            topic,
+            size_field,
+            payload,
+            _pack_header(
+                20, 0x8E, 1, kind, flags, message._userid, message._rolemask, message.aux1, message.aux2
+            ),
+        )
+    )
+
+
+def _split(body: Buffer) -> list[bytes]:
+    """The parts of an encoded message; a size that runs past the end is EINVAL (spec 01, 1.5 rule 1)."""
+    parts = []
+    pos, end = 0, len(body)
+    while pos < end:
+        size = body[pos]
+        pos += 1
+        if size == 255:
+            if pos + 4 > end:
+                raise local_error(errno.EINVAL)
+            (size,) = _unpack_length(body, pos)
+            pos += 4
+        if pos + size > end:
+            raise local_error(errno.EINVAL)
+        parts.append(bytes(body[pos : pos + size]))
+        pos += size
+    return parts
+
+
+def _decode_parts(parts: list[bytes]) -> Message:
+    """Rules 2 to 6 of spec 01, 1.5."""
+    if not parts or len(parts[-1]) != 20:
+        raise local_error(errno.EPROTO)
+    magic, version, kind, flags, userid, rolemask, aux1, aux2 = _unpack_header(parts.pop())
+    if magic != 0x8E or version != 1 or kind not in _TYPES:
+        raise local_error(errno.EPROTO)
+    left = iter(parts)
+    routes: tuple[bytes, ...] | None = None
+    topic: bytes | None = None
+    raw: bytes | None = None
+    try:
+        if flags & _FLAG_ROUTE:
+            stack = []
+            while route := next(left):
+                stack.append(route.partition(b"\0")[0])
+            routes = tuple(stack)
+        if flags & _FLAG_TOPIC:
+            topic = next(left).partition(b"\0")[0]
+        if flags & _FLAG_PAYLOAD:
+            raw = next(left)
+    except StopIteration:
+        raise local_error(errno.EPROTO) from None
+    return Message._make(kind, flags, userid, rolemask, aux1, aux2, routes, topic, raw)
+
+
+def decode_body(body: Buffer) -> Message:
+    """The message that a frame's body (what follows its 8 prefix bytes) encodes.
+
+    Raises OSError EINVAL where a part runs past the end, EPROTO for every other defect (spec 01, 1.5).
+    """
+    return _decode_parts(_split(body))
+
+
+def _decode_fast(buf: bytes, pos: int, end: int) -> Message | None:
+    """The message in `buf[pos:end]`, or None if the frame is in any way unusual (or bad)."""
+    magic, version, kind, flags, userid, rolemask, aux1, aux2 = _unpack_header(buf, end - 20)
+    if magic != 0x8E or version != 1 or kind not in _TYPES:
+        return None
+    routes: tuple[bytes, ...] | None = None
+    topic: bytes | None = None
+    raw: bytes | None = None
+    try:
+        if flags & _FLAG_ROUTE:
+            size = buf[pos]
+            pos += 1
+            if size:
+                stack = []
+                while size:
+                    if size == 255:
+                        return None
+                    stack.append(buf[pos : pos + size])
+                    pos += size
+                    size = buf[pos]
+                    pos += 1
+                if pos > end or b"\0" in b"".join(stack):
+                    return None
+                routes = tuple(stack)
+            else:
+                routes = ()
+        if flags & _FLAG_TOPIC:
+            size = buf[pos]
+            if size == 255:
+                return None
+            pos += 1
+            topic = buf[pos : pos + size]
+            if b"\0" in topic:
+                return None
+            pos += size
+        if flags & _FLAG_PAYLOAD:
+            size = buf[pos]
+            pos += 1
+            if size == 255:
+                (size,) = _unpack_length(buf, pos)
+                pos += 4
+            if pos + size > end:
+                return None
+            raw = buf[pos : pos + size]
+            pos += size
+        # Everything was consumed exactly, and what is left is the size byte of a 20-byte part.
+        if pos != end - 21 or buf[pos] != 20:
+            return None
+    except (IndexError, StructError):
+        return None
+    return Message._make(kind, flags, userid, rolemask, aux1, aux2, routes, topic, raw)
+
+
+_TYPES = frozenset((1, 2, 4, 8))
+
+
+def _decode_pieces(pieces: list[bytes | bytearray], size: int) -> Message | None:
+    """The large message whose frame of `size` bytes the pieces hold, its payload joined in one copy.
+
+    None where the frame is not laid out as large frames are: all that precedes the payload within the first
+    piece, header and its size byte within the last; then the pieces have to be joined first.
+    """
+    first, last = memoryview(pieces[0]), memoryview(pieces[-1])
+    tail = len(last) - (sum(map(len, pieces)) - size)
+    if len(pieces) < 2 or tail < MIN_BODY or last[tail - MIN_BODY] != 20:
+        return None
+    magic, version, kind, flags, userid, rolemask, aux1, aux2 = _unpack_header(last, tail - 20)
+    if magic != 0x8E or version != 1 or kind not in _TYPES or not flags & _FLAG_PAYLOAD:
+        return None
+    heads: list[bytes] = []
+    pos = PREFIX_SIZE
+    delimited = not flags & _FLAG_ROUTE
+    topics = 1 if flags & _FLAG_TOPIC else 0
+    try:
+        while not delimited or topics:
+            length = first[pos]
+            if length == 255 or pos + 1 + length >= len(first):
+                return None
+            heads.append(bytes(first[pos + 1 : pos + 1 + length]))
+            pos += 1 + length
+            if delimited:
+                topics -= 1
+            else:
+                delimited = length == 0
+        if first[pos] != 255:
+            return None
+        (length,) = _unpack_length(first, pos + 1)
+    except (IndexError, StructError):
+        return None
+    pos += 5
+    if pos > len(first) or pos + length + MIN_BODY != size:
+        return None
+    raw = b"".join([first[pos:], *pieces[1:-1], last[: tail - MIN_BODY]])
+    # The rules for what precedes the payload are those of every frame: apply them to a message of these parts.
+    heads += [raw, bytes(last[tail - 20 : tail])]
+    return _decode_parts(heads)
+
+
+#: Received pieces shorter than this are gathered in one buffer, so that a peer that sends a frame byte by
+#: byte costs memory in proportion to the bytes and not to their number.
+_SMALL = 4096
+
+#: Frames longer than this are worth decoding without joining their pieces first.
+_LARGE = 65536
+
+
+class Framer:
+    """Splits a byte stream into messages, whatever pieces it arrives in.
+
+    `feed` takes what was received; `next` returns the messages one by one, None when the next one is not
+    complete. A frame whose *body* is bad raises OSError and is gone: the next call goes on with the frame
+    behind it. A bad *prefix* (wrong magic: EPROTO; length below 21 or above `limit`: EPROTO) raises on every
+    further call, since nothing says where the next frame begins (spec 01, 1.5 and 1.6).
+
+    Args:
+        limit: longest body accepted, in bytes.
+    """
+
+    __slots__ = ("_buf", "_end", "_held", "_large", "_need", "_parts", "_pos", "limit")
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        self._buf = b""  # what `next` reads from, [_pos:_end] still to be taken
+        self._pos = 0
+        self._end = 0
+        # A frame that did not fit into one piece: its pieces so far, their total, and the whole frame's size
+        # (0 while not even the prefix is complete).
+        self._parts: list[bytes | bytearray] = []
+        self._held = 0
+        self._need = 0
+        self._large: Message | None = None  # decoded from its pieces, for `next` to return first
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet returned in a message."""
+        return self._end - self._pos + self._held
+
+    @property
+    def wanted(self) -> int:
+        """Bytes still missing of the frame under way, where its length is known; else 0."""
+        return max(0, self._need - self._held)
+
+    def feed(self, data: bytes) -> None:
+        """Takes bytes received from the peer."""
+        if not self._held:
+            if self._pos == self._end:
+                self._buf = data
+                self._pos = 0
+                self._end = len(data)
+                return
+            self._hold()
+        self._held += len(data)
+        parts = self._parts
+        if len(data) >= _SMALL:
+            parts.append(data)
+        elif parts and isinstance(parts[-1], bytearray):
+            parts[-1] += data
+        else:
+            parts.append(bytearray(data))
+        if not self._need:
+            head = b"".join(parts)
+            if len(head) < PREFIX_SIZE:
+                return
+            self._need = self._frame_size(head, 0)
+        if self._held >= self._need:
+            self._release()
+
+    def has_message(self) -> bool:
+        """True if `next` would return a message or raise."""
+        left = self._end - self._pos
+        if self._large is not None:
+            return True
+        if left < PREFIX_SIZE:
+            return False
+        (size,) = _unpack_length(self._buf, self._pos + 4)
+        return left >= size + PREFIX_SIZE or not MIN_BODY <= size <= self.limit
+
+    def next(self) -> Message | None:
+        """The next message, or None if none is complete. Raises OSError EPROTO or EINVAL for a bad frame."""
+        if self._large is not None:
+            large, self._large = self._large, None
+            return large
+        pos = self._pos
+        left = self._end - pos
+        if left < PREFIX_SIZE:
+            return None
+        buf = self._buf
+        (size,) = _unpack_length(buf, pos + 4)
+        if buf[pos : pos + 4] != MAGIC or not MIN_BODY <= size <= self.limit:
+            raise local_error(errno.EPROTO)
+        end = pos + size + PREFIX_SIZE
+        if left < size + PREFIX_SIZE:
+            return None
+        self._pos = end
+        message = _decode_fast(buf, pos + PREFIX_SIZE, end)
+        if message is None:
+            message = decode_body(memoryview(buf)[pos + PREFIX_SIZE : end])
+        return message
+
+    def _frame_size(self, buf: bytes, pos: int) -> int:
+        """Size of the frame whose prefix is at `pos`; a bad prefix counts as complete, for `next` to refuse."""
+        (size,) = _unpack_length(buf, pos + 4)
+        if buf[pos : pos + 4] != MAGIC or not MIN_BODY <= size <= self.limit:
+            return PREFIX_SIZE
+        return int(size) + PREFIX_SIZE
+
+    def _hold(self) -> None:
+        """Moves the incomplete frame at the end of the buffer to where pieces are gathered."""
+        rest = self._buf[self._pos : self._end]
+        self._parts = [bytearray(rest)]
+        self._held = len(rest)
+        self._need = self._frame_size(rest, 0) if len(rest) >= PREFIX_SIZE else 0
+        self._buf = b""
+        self._pos = self._end = 0
+
+    def _release(self) -> None:
+        """The held frame is complete: make it, and what came behind it, readable for `next`."""
+        parts, self._parts = self._parts, []
+        held, self._held = self._held, 0
+        need, self._need = self._need, 0
+        if need > _LARGE:
+            self._large = _decode_pieces(parts, need)
+            if self._large is not None:
+                rest = len(parts[-1]) - (held - need)
+                parts, held = [parts[-1][rest:]], held - need
+        self._buf = b"".join(parts)
+        self._pos, self._end = 0, held
