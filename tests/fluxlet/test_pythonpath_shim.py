@@ -66,7 +66,8 @@ import flux, sys
 spec = flux.__spec__
 result = {
     "file": flux.__file__, "path": list(flux.__path__), "name": flux.__name__, "package": flux.__package__,
-    "doc": flux.__doc__, "cached": getattr(flux, "__cached__", None), "loader": type(flux.__loader__).__name__,
+    "doc": flux.__doc__, "cached": getattr(flux, "__cached__", None),
+    "loader": type(flux.__loader__).__name__,
     "spec": [spec.name, spec.origin, spec.cached, list(spec.submodule_search_locations), spec.parent],
     "same_loader": spec.loader is flux.__loader__, "loader_path": flux.__loader__.path,
     "entered": sys.modules["flux"] is flux, "initializing": getattr(spec, "_initializing", False),
