@@ -206,7 +206,7 @@ class BrokerModule:
             OSError: the broker could not be told.
         """
         if lib.flux_module_set_running(self._handle.handle) < 0:
-            raise OSError(ffi.errno, f"{self._name}: could not tell the broker that the module is running")
+            raise OSError(f"{self._name}: could not tell the broker that the module is running")
 
     def debug_test(self, flag: int, clear: bool = False) -> bool:
         """Whether a bit of the module's debug flags (RPC ``<name>.debug``) is set; `clear` clears it."""

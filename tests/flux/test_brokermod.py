@@ -6,7 +6,6 @@ tests of their modules go.
 
 from __future__ import annotations
 
-import errno
 import sys
 import types
 from collections.abc import Iterator
@@ -30,7 +29,6 @@ def lib() -> Iterator[mock.Mock]:
     """The broker's side, for a module loaded as ``testmod``."""
     with mock.patch.object(flux.brokermod, "ffi") as ffi, mock.patch.object(flux.brokermod, "lib") as lib:
         ffi.string.return_value = b"testmod"
-        ffi.errno = errno.EPERM
         lib.FLUX_ROLE_OWNER = FLUX_ROLE_OWNER
         lib.FLUX_ROLE_USER = FLUX_ROLE_USER
         yield lib
