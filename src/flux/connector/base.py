@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from flux.constants import FLUX_POLLOUT
@@ -31,6 +31,9 @@ class Connector(ABC):
 
     #: Attributes that the connector knows by itself (loop://); None: ask the broker.
     attributes: Mapping[str, str] | None = None
+
+    #: Called with (topic, subscribe?) instead of asking the broker, where that is possible at once (inproc).
+    subscribe: Callable[[bytes, bool], None] | None = None
 
     @abstractmethod
     def fileno(self) -> int:

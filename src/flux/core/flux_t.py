@@ -184,6 +184,7 @@ class FluxT:
         self.link = link
         self.references = 1
         self.wrapper: weakref.ref[Flux] | None = None  # the Python object of this handle
+        self.aux: dict[bytes, object] = {}  # what others attach to the handle (flux_aux_set)
         self.dispatcher = Dispatcher()
         self.ready: deque[FutureState] = deque()  # futures whose continuation is due
         self.alive: set[FutureState] = set()  # futures that their pending continuation keeps alive

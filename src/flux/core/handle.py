@@ -456,7 +456,10 @@ class Flux(Wrapper):
 
     def _subscription(self, method: str, topic: bytes) -> None:
         core = self.core
-        if core.subscribes:
+        subscribe = core.link.connector.subscribe
+        if subscribe is not None:
+            subscribe(topic, method == "event.subscribe")
+        elif core.subscribes:
             try:
                 core.call(method, {"topic": topic.decode("utf-8", "surrogateescape")})
             except OSError as exc:

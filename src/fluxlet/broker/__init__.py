@@ -1,0 +1,1 @@
+"""The broker: routing (pure), its socket, its modules, and the process around them."""

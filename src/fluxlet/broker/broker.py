@@ -1,0 +1,182 @@
+"""Broker: the parts of one broker put together, and the way of a message through them.
+
+    socket -> LocalServer -> Clients.receive -> Router.receive -> deliver -> a module's handler
+           <- LocalServer <- deliver <- Router.receive <- submit <- respond <-
+
+Everything runs in one thread, on one reactor. Messages that modules send are queued, and worked off before the
+loop goes on: a handler is never called from within another one's `respond`.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+import uuid as uuidlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from flux.constants import FLUX_ROLE_NONE
+from flux.message import Message
+from flux.reactor import Reactor
+from fluxlet.broker.attributes import Attributes
+from fluxlet.broker.clients import Clients
+from fluxlet.broker.host import Module
+from fluxlet.broker.local_server import Limits, LocalServer
+from fluxlet.broker.log import Log
+from fluxlet.broker.router import LOCAL_OWNER, Delivery, Endpoint, Router
+from fluxlet.service import Service
+
+#: Messages of modules worked off before the loop looks after everybody else.
+_BATCH = 1024
+
+
+class Broker:
+    """One broker.
+
+    Args:
+        attributes: its attributes; `rank` and `size` among them.
+        config: the configuration, as `config.get` gives it.
+        limits: bounds on clients.
+        child_towards: the child on the way to a rank below this one (overlay).
+    """
+
+    def __init__(
+        self,
+        attributes: Attributes,
+        config: dict[str, Any] | None = None,
+        limits: Limits | None = None,
+        child_towards: Callable[[int], int | None] = lambda rank: None,
+        reactor: Reactor | None = None,
+    ) -> None:
+        self.attributes = attributes
+        self.config: dict[str, Any] = config or {}
+        self.rank = int(attributes.visible["rank"])
+        self.owner = os.getuid()
+        self.reactor = reactor or Reactor()
+        self.uuid = attributes.visible.get("broker.uuid", str(uuidlib.uuid4())).encode()
+        self.router = Router(self.rank, self.uuid, self.owner, child_towards)
+        self.clients = Clients(self.router)
+        self.log = Log(self)
+        self.modules: dict[str, Module] = {}
+        self.on_failure: Callable[[Module], None] = lambda module: self.reactor.stop_error()
+        self._work: deque[tuple[Endpoint, Message]] = deque()
+        self._working = False
+        self.connector_uuid = str(uuidlib.uuid4()).encode()
+        self.server = LocalServer(
+            self.reactor,
+            self.clients,
+            self.connector_uuid,
+            self.authorize,
+            self.route,
+            self.log.write,
+            limits or Limits(),
+        )
+        self._source = self.reactor.source(self)
+
+    # Modules.
+
+    def load(self, name: str, factory: type[Service], path: str = "builtin", internal: bool = False) -> Module:
+        """Loads a module into this process. Raises OSError(EEXIST) for a name in use."""
+        if name in self.modules or name.encode() in self.router.services:
+            raise FileExistsError(17, f"module {name} is loaded already")
+        module = Module(self, name, path, internal)
+        self.modules[name] = module
+        try:
+            module.start(factory)
+        except BaseException:
+            del self.modules[name]
+            module.stop()
+            raise
+        return module
+
+    def unload(self, name: str) -> None:
+        """Ends a module. Raises KeyError if it is not loaded."""
+        self.modules.pop(name).stop()
+
+    def module_failed(self, module: Module, exc: Exception) -> None:
+        """A module's handler has raised: logged, and the instance is told."""
+        for line in traceback.format_exception(exc):
+            self.log.write(3, f"{module.name}: {line.rstrip()}")
+        self.log.write(2, f"{module.name} module runtime failure")
+        self.on_failure(module)
+
+    # Messages.
+
+    def submit(self, source: Endpoint, message: Message) -> None:
+        """Takes a message from a module or a peer and works off all that is queued, unless that goes on already."""
+        self._work.append((source, message))
+        if not self._working:
+            self._drain()
+
+    def route(self, deliveries: list[Delivery]) -> None:
+        """Makes deliveries; the messages that modules send in their course are worked off as well."""
+        if self._working:
+            for endpoint, message in deliveries:
+                endpoint.deliver(message)
+            return
+        self._working = True
+        try:
+            for endpoint, message in deliveries:
+                endpoint.deliver(message)
+        finally:
+            self._working = False
+        if self._work:
+            self._drain()
+
+    def _drain(self) -> None:
+        self._working = True
+        work, receive = self._work, self.router.receive
+        left = _BATCH
+        try:
+            while work:
+                source, message = work.popleft()
+                for endpoint, delivered in receive(message, source):
+                    endpoint.deliver(delivered)
+                left -= 1
+                if not left:
+                    # Modules that talk without end must not keep clients waiting.
+                    self._source.start()
+                    self.reactor.source_ready(self._source)
+                    return
+        finally:
+            self._working = False
+
+    # The broker as a source of its reactor: what is left of a long batch, and output before every wait.
+
+    def fileno(self) -> int:
+        """There is nothing to poll."""
+        return -1
+
+    def read_ready(self) -> bool:
+        """Never called."""
+        return False
+
+    def dispatch(self) -> bool:
+        """Goes on with a long batch."""
+        self._drain()
+        if not self._work:
+            self._source.stop()
+        return bool(self._work)
+
+    def before_poll(self) -> None:
+        """Writes what clients are to get."""
+        if self.server.dirty:
+            self.server.flush()
+
+    # Who may connect.
+
+    def authorize(self, uid: int) -> int:
+        """The roles of a uid, by the `[access]` configuration; 0 if it may not connect (spec 01, 7.2)."""
+        if uid == self.owner:
+            return LOCAL_OWNER
+        return FLUX_ROLE_NONE
+
+    def shutdown(self) -> None:
+        """Ends clients and modules, and closes the loop."""
+        self.server.shutdown()
+        for name in reversed(list(self.modules)):
+            self.unload(name)
+        self.reactor.close()
+
+

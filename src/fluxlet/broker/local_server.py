@@ -1,0 +1,279 @@
+"""The local socket: clients connect here (spec 01, 2.1). Thin I/O; what messages mean is `clients` business.
+
+Rules:
+
+- Who a client is, the kernel says (SO_PEERCRED), once, when it connects; what it may do is decided then.
+- Nothing blocks: input is read while it is there, output is queued per client and written when the loop is about
+  to wait, all of a client's frames in one call.
+- A client that sends a bad frame is disconnected; so is one that does not read, once what waits for it passes
+  `Limits.queue`. Neither costs anybody else more than the memory of that bound.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flux.constants import FLUX_POLLIN, FLUX_POLLOUT
+from flux.message import Message
+from flux.reactor import FdEvent, Reactor, Timer
+from flux.wire import DEFAULT_LIMIT, Framer, encode
+from fluxlet.broker.clients import Client, Clients
+from fluxlet.broker.router import Delivery
+
+_READ_SIZE = 262144
+_NOT_LOGGED = frozenset((errno.EPROTO, errno.EPIPE, errno.ECONNRESET))
+_OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_PAUSE = 0.01
+_BACKLOG = 512
+#: Frames of one client that may be written in one call: more would copy too much at once.
+_WRITE_AT_MOST = 1 << 20
+
+
+@dataclass
+class Limits:
+    """Bounds on what one client may cost, in bytes."""
+
+    frame: int = DEFAULT_LIMIT
+    queue: int = 256 << 20
+
+
+def peer_credentials(sock: socket.socket) -> tuple[int, int]:
+    """(pid, uid) of the process at the other end of a connected UNIX socket, by the kernel's word."""
+    if hasattr(socket, "SO_PEERCRED"):
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return pid, uid & 0xFFFFFFFF
+    # BSD and macOS: struct xucred, whose second word is the uid (LOCAL_PEERCRED is 1 at level 0).
+    xucred = sock.getsockopt(0, 1, 76)
+    return 0, struct.unpack_from("I", xucred, 4)[0]
+
+
+class Connection(Client):
+    """One connected client."""
+
+    def __init__(self, server: LocalServer, sock: socket.socket, pid: int, userid: int, rolemask: int) -> None:
+        super().__init__(str(uuid.uuid4()).encode(), server.uuid, userid, rolemask)
+        self.server = server
+        self.sock = sock
+        self.pid = pid
+        self.framer = Framer(server.limits.frame)
+        self.out: list[bytes] = []
+        self.out_size = 0
+        self.blocked = False
+        self.event = server.reactor.fd(sock.fileno(), FLUX_POLLIN, self._on_event)
+        self.event.start()
+
+    def deliver(self, message: Message) -> None:
+        """Queues a message for the client."""
+        self.sent += 1
+        self.queue(encode(message))
+
+    def queue(self, frame: bytes) -> None:
+        """Queues a frame; it is written when the loop is about to wait."""
+        if self.sock.fileno() < 0:
+            return
+        if not self.out:
+            self.server.dirty.append(self)
+        elif self.out_size + len(frame) > self.server.limits.queue:
+            self.server.drop(self, "does not read what it asked for: its queue is full")
+            return
+        self.out.append(frame)
+        self.out_size += len(frame)
+
+    def _on_event(self, fd: int, revents: int) -> None:
+        if revents & FLUX_POLLOUT:
+            self.flush()
+        if revents & FLUX_POLLIN:
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            data = self.sock.recv(_READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.server.close(self)
+            return
+        framer = self.framer
+        framer.feed(data)
+        receive, route = self.server.clients.receive, self.server.route
+        try:
+            while (message := framer.next()) is not None:
+                route(receive(self, message))
+                if self.event.active is False:
+                    return  # dropped meanwhile
+        except OSError as exc:
+            if exc.errno not in _NOT_LOGGED:
+                text = os.strerror(exc.errno or errno.EIO)
+                self.server.log(3, f"client={self.uuid[:5].decode()} userid={self.userid}: {text}")
+            self.server.close(self)
+
+    def flush(self) -> None:
+        """Writes what is queued, as far as the socket takes it."""
+        while self.out:
+            out = self.out
+            data = out[0] if len(out) == 1 else b"".join(out)
+            view = memoryview(data)
+            done = 0
+            try:
+                while done < len(data):
+                    done += self.sock.send(view[done : done + _WRITE_AT_MOST])
+            except BlockingIOError:
+                self.out = [data[done:]]
+                self.out_size = len(data) - done
+                if not self.blocked:
+                    self.blocked = True
+                    self.event.set_events(FLUX_POLLIN | FLUX_POLLOUT)
+                return
+            except OSError:
+                # It went away; what it sent before that is still read, then comes the end of the stream.
+                self.out = []
+                self.out_size = 0
+                break
+            self.out = []
+            self.out_size = 0
+        if self.blocked:
+            self.blocked = False
+            self.event.set_events(FLUX_POLLIN)
+
+
+class LocalServer:
+    """Listens on a UNIX socket and serves the clients that connect.
+
+    Args:
+        reactor: the loop it lives on.
+        clients: what their messages are handed to.
+        uuid: the connector's identity, as a route.
+        authorize: gives the roles of a uid; 0: refused.
+        route: takes deliveries to be made.
+        log: called with (severity, text).
+        limits: bounds on a client.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        clients: Clients,
+        uuid: bytes,
+        authorize: Callable[[int], int],
+        route: Callable[[list[Delivery]], None],
+        log: Callable[[int, str], None],
+        limits: Limits,
+    ) -> None:
+        self.reactor = reactor
+        self.clients = clients
+        self.uuid = uuid
+        self.authorize = authorize
+        self.route = route
+        self.log = log
+        self.limits = limits
+        self.dirty: list[Connection] = []
+        self.connections: set[Connection] = set()
+        self._sock: socket.socket | None = None
+        self._event: FdEvent | None = None
+        self._pause: Timer = reactor.timer(_PAUSE, 0.0, self._resume)
+        self._path = ""
+
+    def listen(self, path: str) -> None:
+        """Binds to `path`, replacing what is there. Raises OSError if that cannot be done."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            if os.path.lexists(path):
+                os.unlink(path)
+            sock.bind(path)
+            self._path = path
+            # Who may connect is decided by the directory's mode and by the uid check (spec 01, 2.1).
+            os.chmod(path, 0o777)
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+            self._sock = sock
+            self._event = self.reactor.fd(sock.fileno(), FLUX_POLLIN, self._on_connect)
+            self._event.start()
+        except BaseException:
+            sock.close()
+            raise
+
+    def _resume(self) -> None:
+        if self._event is not None:
+            self._event.start()
+
+    def _on_connect(self, fd: int, revents: int) -> None:
+        assert self._sock is not None
+        assert self._event is not None
+        for _ in range(64):
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                if exc.errno not in _OUT_OF_DESCRIPTORS:
+                    raise
+                # Clients that go give descriptors back; until then there is no use in asking.
+                self._event.stop()
+                self._pause.reset(_PAUSE, 0.0)
+                return
+            self.add(sock)
+
+    def add(self, sock: socket.socket) -> Connection | None:
+        """Serves a connected socket, if its peer's uid has a role here; else closes it with EPERM."""
+        sock.setblocking(False)
+        pid, uid = peer_credentials(sock)
+        rolemask = self.authorize(uid)
+        try:
+            sock.send(b"\0" if rolemask else bytes([errno.EPERM]))
+        except OSError:
+            rolemask = 0  # gone already
+        else:
+            if not rolemask:
+                self.log(3, f"client_authenticate: uid={uid} no assigned roles")
+        if not rolemask:
+            sock.close()
+            return None
+        connection = Connection(self, sock, pid, uid, rolemask)
+        self.connections.add(connection)
+        self.clients.add(connection)
+        return connection
+
+    def drop(self, connection: Connection, why: str) -> None:
+        """Disconnects a client for what it did."""
+        self.log(4, f"client={connection.uuid[:5].decode()} userid={connection.userid}: disconnected: {why}")
+        self.close(connection)
+
+    def close(self, connection: Connection) -> None:
+        """A client has gone, or has to."""
+        if connection not in self.connections:
+            return
+        self.connections.discard(connection)
+        connection.event.stop()
+        connection.sock.close()
+        connection.out = []
+        connection.out_size = 0
+        self.route(self.clients.remove(connection))
+
+    def flush(self) -> None:
+        """Writes what is queued for every client."""
+        while self.dirty:
+            dirty, self.dirty = self.dirty, []
+            for connection in dirty:
+                if not connection.blocked:
+                    connection.flush()
+
+    def shutdown(self) -> None:
+        """Stops listening, disconnects everybody, removes the socket."""
+        if self._sock is not None and self._event is not None:
+            self._event.stop()
+            self._pause.stop()
+            self._sock.close()
+            self._sock = None
+            if os.path.lexists(self._path):
+                os.unlink(self._path)
+        self.flush()
+        for connection in list(self.connections):
+            self.close(connection)

@@ -1,0 +1,159 @@
+"""The methods that every module answers, and `broker` too (spec 03, 12.2)."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flux.constants import (
+    FLUX_MSGFLAG_NORESPONSE,
+    FLUX_MSGTYPE_REQUEST,
+    FLUX_ROLE_ALL,
+    FLUX_ROLE_OWNER,
+    FLUX_ROLE_USER,
+)
+from flux.core.codec import dump_payload
+from flux.core.handle import Flux
+from flux.message import Message
+from fluxlet.payload import decode, read_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fluxlet.broker.host import Module
+
+_USERS = FLUX_ROLE_OWNER | FLUX_ROLE_USER
+
+_WHO = {"self": resource.RUSAGE_SELF, "children": resource.RUSAGE_CHILDREN}
+if hasattr(resource, "RUSAGE_THREAD"):
+    _WHO["thread"] = resource.RUSAGE_THREAD
+
+_RUSAGE_FIELDS = (
+    "maxrss",
+    "ixrss",
+    "idrss",
+    "isrss",
+    "minflt",
+    "majflt",
+    "nswap",
+    "inblock",
+    "oublock",
+    "msgsnd",
+    "msgrcv",
+    "nsignals",
+    "nvcsw",
+    "nivcsw",
+)
+
+
+class DebugRequest(msgspec.Struct):
+    """Payload of NAME.debug."""
+
+    op: str
+    flags: int
+
+
+def _signed(number: int) -> int:
+    """As the reference prints an unsigned 32-bit number."""
+    return number - (1 << 32) if number >= 1 << 31 else number
+
+
+@lru_cache(maxsize=4096)
+def route_text(routes: tuple[bytes, ...]) -> str:
+    """The route string of a request: oldest hop first, each cut to 8 characters."""
+    return "!".join([route[:8].decode("utf-8", "replace") for route in reversed(routes)])
+
+
+class StandardMethods:
+    """Registers the standard methods on a module's handle; the module's own methods go before them."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self.broker = module.broker
+        methods: list[tuple[str, Callable[[Message], Any], int]] = [
+            ("ping", self._ping, _USERS),
+            ("stats-get", self._stats_get, FLUX_ROLE_ALL),
+            ("stats-clear", self._stats_clear, FLUX_ROLE_OWNER),
+            ("rusage", self._rusage, _USERS),
+            ("debug", self._debug, FLUX_ROLE_OWNER),
+            ("config-reload", self._acknowledge, FLUX_ROLE_OWNER),
+            ("config-update", self._acknowledge, FLUX_ROLE_OWNER),
+        ]
+        for name, method, roles in methods:
+            watcher = module.flux.msg_watcher_create(
+                self._call, FLUX_MSGTYPE_REQUEST, f"{module.name}.{name}", args=method, rolemask=roles
+            )
+            watcher.start()
+        # What does not change is worked out once: ping is what everybody measures.
+        suffix = "" if module.name == "broker" else "!" + self.broker.router.uuid[:8].decode()
+        self._route_suffix = suffix
+
+    def _call(self, handle: Flux, watcher: Any, message: Message, method: Any) -> None:
+        try:
+            answer = method(message)
+        except OSError as exc:
+            handle.respond_error(message, exc.errno or errno.EIO, exc.strerror)
+            return
+        if not message.flags & FLUX_MSGFLAG_NORESPONSE:
+            self.module.core.send(message.response(dump_payload(answer)))
+
+    def _ping(self, message: Message) -> dict[str, Any]:
+        try:
+            answer = read_object(message)
+        except OSError:
+            raise OSError(errno.EPROTO, None) from None
+        answer["route"] = route_text(message.routes or ()) + self._route_suffix
+        answer["userid"] = _signed(message._userid)
+        answer["rolemask"] = _signed(message._rolemask)
+        answer["rank"] = self.broker.rank
+        return answer
+
+    def _stats_get(self, message: Message) -> dict[str, Any]:
+        names = ("request", "response", "event", "control")
+        return {way: dict(zip(names, counts, strict=True)) for way, counts in self.module.counts.items()}
+
+    def _stats_clear(self, message: Message) -> None:
+        for counts in self.module.counts.values():
+            counts[:] = [0, 0, 0, 0]
+
+    def _rusage(self, message: Message) -> dict[str, Any]:
+        who = "self"
+        if message.raw is not None:
+            try:
+                who = read_object(message).get("who", "self")
+            except OSError:
+                who = "self"  # its key is optional: what does not decode means the default (spec 01, 1.7)
+        if not isinstance(who, str):
+            who = "self"
+        if who not in _WHO:
+            raise OSError(errno.EINVAL, f"{who} is unsupported")
+        usage = resource.getrusage(_WHO[who])
+        return {
+            "utime": usage.ru_utime,
+            "stime": usage.ru_stime,
+            **{name: getattr(usage, "ru_" + name) for name in _RUSAGE_FIELDS},
+        }
+
+    def _debug(self, message: Message) -> dict[str, int]:
+        request = decode(message, DebugRequest)
+        flags = self.module.debug_flags
+        match request.op:
+            case "setbit":
+                flags |= request.flags
+            case "clrbit":
+                flags &= ~request.flags
+            case "set":
+                flags = request.flags
+            case "clr":
+                flags = 0
+            case _:
+                raise OSError(errno.EPROTO, None)
+        self.module.debug_flags = flags
+        return {"flags": flags}
+
+    def _acknowledge(self, message: Message) -> None:
+        """A module that has no configuration accepts every one."""

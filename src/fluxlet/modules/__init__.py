@@ -1,0 +1,1 @@
+"""The instance's services, one module each."""
