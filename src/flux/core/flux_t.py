@@ -71,6 +71,7 @@ class Link:
         self.views: weakref.WeakSet[FluxT] = weakref.WeakSet()
         self.lost = False
         self.closed = False
+        self.on_lost: set[Callable[[], None]] = set()  # called once the connection is lost
 
     def busy(self) -> RuntimeError:
         """The error for a second thread."""
@@ -140,6 +141,8 @@ class Link:
             else:
                 state.done = True
                 state.fulfil(None, errno.ECONNRESET, None)
+        for callback in list(self.on_lost):
+            callback()
 
     def sweep(self) -> None:
         """Fulfils the RPCs whose responses were set aside."""
@@ -189,6 +192,7 @@ class FluxT:
         self.ready: deque[FutureState] = deque()  # futures whose continuation is due
         self.alive: set[FutureState] = set()  # futures that their pending continuation keeps alive
         self.pump: Callable[[], None] | None = None  # under asyncio: has the loop come back to this handle
+        self._close_pump: Callable[[], None] | None = None
         self._reactor: Reactor | None = None
         self._source: SourceEvent | None = None
         self._active = 0  # running handlers and watched RPCs
@@ -196,6 +200,19 @@ class FluxT:
         link.views.add(self)
 
     # Lifetime.
+
+    def attach_pump(self, pump: Callable[[], None], close: Callable[[], None]) -> None:
+        """From here on another loop than a reactor serves this handle (asyncio).
+
+        Args:
+            pump: called when there is something to do that reading would not find.
+            close: called when the handle closes.
+        """
+        if self._source is not None:
+            self._source.stop()
+            self._source = None
+        self.pump = pump
+        self._close_pump = close
 
     def incref(self) -> FluxT:
         """One more owner: the connection closes when the last one is gone."""
@@ -224,6 +241,9 @@ class FluxT:
         if self._source is not None:
             self._source.stop()
             self._source = None
+        if self._close_pump is not None:
+            self._close_pump()
+            self._close_pump = None
         self.pump = _nothing
         self._reactor = None
 
