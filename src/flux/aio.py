@@ -1,5 +1,3 @@
-"""E
-rmdir src/flux/aio; cat > src/flux/aio.py <<'E'
 """Flux under asyncio.
 
     async with flux.aio.connect() as h:

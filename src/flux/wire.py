@@ -4,7 +4,7 @@ Rules of this file:
 
 - Pure functions and one pure object: no sockets, no clock.
 - `encode` and `Framer.next` are on the path of every message, so each has a fast way for frames as they
-  nearly always are, and falls back to `_decode_parts`, which follows the rules of spec 01 1.5 to the letter.
+  nearly always are, and falls back to `decode_body`, which follows the rules of spec 01 1.5 to the letter.
   The two never disagree on a frame that both accept (a property test holds them to it).
 - What a peer sends is never trusted: a frame's size is checked before anything is kept for it, and only
   what has been received takes memory, whatever length was announced.
@@ -38,10 +38,15 @@ _FLAG_TOPIC, _FLAG_PAYLOAD, _FLAG_ROUTE = 0x01, 0x02, 0x08
 _HEADER = Struct(">BBBBIIII")
 _HEADER_AND_SIZE = Struct(">BBBBBIIII")
 _LENGTH = Struct(">I")
+_PREFIX = Struct(">II")
 _pack_header = _HEADER_AND_SIZE.pack
 _unpack_header = _HEADER.unpack_from
 _pack_length = _LENGTH.pack
 _unpack_length = _LENGTH.unpack_from
+_unpack_prefix = _PREFIX.unpack_from
+_MAGIC_NUMBER = int.from_bytes(MAGIC, "big")
+_new = object.__new__
+_TYPES = frozenset((1, 2, 4, 8))
 
 #: The one-byte size that precedes a part of up to 254 bytes.
 _SIZE = [bytes([n]) for n in range(255)]
@@ -154,62 +159,6 @@ def decode_body(body: Buffer) -> Message:
     return _decode_parts(_split(body))
 
 
-def _decode_fast(buf: bytes, pos: int, end: int) -> Message | None:
-    """The message in `buf[pos:end]`, or None if the frame is in any way unusual (or bad)."""
-    magic, version, kind, flags, userid, rolemask, aux1, aux2 = _unpack_header(buf, end - 20)
-    if magic != 0x8E or version != 1 or kind not in _TYPES:
-        return None
-    routes: tuple[bytes, ...] | None = None
-    topic: bytes | None = None
-    raw: bytes | None = None
-    try:
-        if flags & _FLAG_ROUTE:
-            size = buf[pos]
-            pos += 1
-            if size:
-                stack = []
-                while size:
-                    if size == 255:
-                        return None
-                    stack.append(buf[pos : pos + size])
-                    pos += size
-                    size = buf[pos]
-                    pos += 1
-                if pos > end or b"\0" in b"".join(stack):
-                    return None
-                routes = tuple(stack)
-            else:
-                routes = ()
-        if flags & _FLAG_TOPIC:
-            size = buf[pos]
-            if size == 255:
-                return None
-            pos += 1
-            topic = buf[pos : pos + size]
-            if b"\0" in topic:
-                return None
-            pos += size
-        if flags & _FLAG_PAYLOAD:
-            size = buf[pos]
-            pos += 1
-            if size == 255:
-                (size,) = _unpack_length(buf, pos)
-                pos += 4
-            if pos + size > end:
-                return None
-            raw = buf[pos : pos + size]
-            pos += size
-        # Everything was consumed exactly, and what is left is the size byte of a 20-byte part.
-        if pos != end - 21 or buf[pos] != 20:
-            return None
-    except (IndexError, StructError):
-        return None
-    return Message._make(kind, flags, userid, rolemask, aux1, aux2, routes, topic, raw)
-
-
-_TYPES = frozenset((1, 2, 4, 8))
-
-
 def _decode_pieces(pieces: list[bytes | bytearray], size: int) -> Message | None:
     """The large message whose frame of `size` bytes the pieces hold, its payload joined in one copy.
 
@@ -220,7 +169,7 @@ def _decode_pieces(pieces: list[bytes | bytearray], size: int) -> Message | None
     tail = len(last) - (sum(map(len, pieces)) - size)
     if len(pieces) < 2 or tail < MIN_BODY or last[tail - MIN_BODY] != 20:
         return None
-    magic, version, kind, flags, userid, rolemask, aux1, aux2 = _unpack_header(last, tail - 20)
+    magic, version, kind, flags = _unpack_header(last, tail - 20)[:4]
     if magic != 0x8E or version != 1 or kind not in _TYPES or not flags & _FLAG_PAYLOAD:
         return None
     heads: list[bytes] = []
@@ -265,7 +214,7 @@ class Framer:
 
     `feed` takes what was received; `next` returns the messages one by one, None when the next one is not
     complete. A frame whose *body* is bad raises OSError and is gone: the next call goes on with the frame
-    behind it. A bad *prefix* (wrong magic: EPROTO; length below 21 or above `limit`: EPROTO) raises on every
+    behind it. A bad *prefix* (wrong magic; length 0 or above `limit`: EPROTO) raises on every
     further call, since nothing says where the next frame begins (spec 01, 1.5 and 1.6).
 
     Args:
@@ -329,7 +278,7 @@ class Framer:
         if left < PREFIX_SIZE:
             return False
         (size,) = _unpack_length(self._buf, self._pos + 4)
-        return left >= size + PREFIX_SIZE or not MIN_BODY <= size <= self.limit
+        return left >= size + PREFIX_SIZE or not 0 < size <= self.limit
 
     def next(self) -> Message | None:
         """The next message, or None if none is complete. Raises OSError EPROTO or EINVAL for a bad frame."""
@@ -341,22 +290,75 @@ class Framer:
         if left < PREFIX_SIZE:
             return None
         buf = self._buf
-        (size,) = _unpack_length(buf, pos + 4)
-        if buf[pos : pos + 4] != MAGIC or not MIN_BODY <= size <= self.limit:
+        magic, size = _unpack_prefix(buf, pos)
+        if magic != _MAGIC_NUMBER or not 0 < size <= self.limit:
             raise local_error(errno.EPROTO)
-        end = pos + size + PREFIX_SIZE
         if left < size + PREFIX_SIZE:
             return None
-        self._pos = end
-        message = _decode_fast(buf, pos + PREFIX_SIZE, end)
-        if message is None:
-            message = decode_body(memoryview(buf)[pos + PREFIX_SIZE : end])
-        return message
+        pos += PREFIX_SIZE
+        self._pos = end = pos + size
+        # The fast way: a frame as they nearly always are. Whatever is unusual about it, `decode_body` decides.
+        if size >= MIN_BODY:
+            header = end - 20
+            magic, version, kind, flags, userid, rolemask, aux1, aux2 = _unpack_header(buf, header)
+            try:
+                topic: bytes | None = None
+                raw: bytes | None = None
+                routes: tuple[bytes, ...] | None = None
+                if flags & _FLAG_ROUTE:
+                    length = buf[pos]
+                    pos += 1
+                    routes = ()
+                    while length:
+                        if length == 255:
+                            pos = -1  # a long route: not the fast way
+                            break
+                        routes += (buf[pos : pos + length],)
+                        pos += length
+                        length = buf[pos]
+                        pos += 1
+                if flags & _FLAG_TOPIC:
+                    length = buf[pos] + pos + 1
+                    topic = buf[pos + 1 : length]
+                    pos = length
+                if flags & _FLAG_PAYLOAD:
+                    length = buf[pos]
+                    pos += 1
+                    if length == 255:
+                        (length,) = _unpack_length(buf, pos)
+                        pos += 4
+                    raw = buf[pos : pos + length]
+                    pos += length
+                # Sizes that were read wrong (of parts over 254 bytes, or from behind the frame's end) do not
+                # end where the header's size byte stands.
+                if (
+                    pos == header - 1
+                    and buf[pos] == 20
+                    and magic == 0x8E
+                    and version == 1
+                    and kind in _TYPES
+                    and (topic is None or (b"\0" not in topic and len(topic) < 255))
+                    and (not routes or b"\0" not in b"".join(routes))
+                ):
+                    message = _new(Message)
+                    message._type = kind
+                    message.flags = flags
+                    message._userid = userid
+                    message._rolemask = rolemask
+                    message.aux1 = aux1
+                    message.aux2 = aux2
+                    message.routes = routes
+                    message.topic_bytes = topic
+                    message.raw = raw
+                    return message
+            except (IndexError, StructError):
+                pass
+        return decode_body(memoryview(buf)[self._pos - size : end])
 
     def _frame_size(self, buf: bytes, pos: int) -> int:
         """Size of the frame whose prefix is at `pos`; a bad prefix counts as complete, for `next` to refuse."""
-        (size,) = _unpack_length(buf, pos + 4)
-        if buf[pos : pos + 4] != MAGIC or not MIN_BODY <= size <= self.limit:
+        magic, size = _unpack_prefix(buf, pos)
+        if magic != _MAGIC_NUMBER or not 0 < size <= self.limit:
             return PREFIX_SIZE
         return int(size) + PREFIX_SIZE
 
