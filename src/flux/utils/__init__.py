@@ -1,0 +1,1 @@
+"""Third-party libraries under the names of the copies that the reference bundles."""
