@@ -1,0 +1,183 @@
+"""Who watches which descriptor, and what becomes of those that are closed or cannot be polled.
+
+Rules:
+- A descriptor has one entry here however many events watch it; the kernel is asked for the union.
+- An interest of nothing is not given to the kernel at all (epoll would report hangups for ever).
+- What cannot be polled (regular files) is ready in every pass, for as long as it is open.
+- A descriptor that its owner closes while it is watched is silent from then on. It is no error to stop it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flux.reactor.events import Event, SourceEvent
+from flux.reactor.poller import POLLIN, POLLOUT, Poller, new_poller
+
+if TYPE_CHECKING:
+    from flux.reactor.loop import Reactor
+
+
+class FdEvent(Event):
+    """Calls `callback(fd, revents)` while `fd` is ready for any of `events` (spec 02, 5.2)."""
+
+    __slots__ = ("callback", "events", "fd", "pending")
+
+    def __init__(self, reactor: Reactor, fd: int, events: int, callback: Callable[[int, int], None]) -> None:
+        super().__init__(reactor)
+        self.fd = fd
+        self.events = events & (POLLIN | POLLOUT)
+        self.callback = callback
+        self.pending = 0
+        """What this pass has found and not yet reported; stopping forgets it."""
+
+    def set_events(self, events: int) -> None:
+        """Changes what is watched for (POLLIN, POLLOUT, or 0 for nothing), active or not."""
+        events &= POLLIN | POLLOUT
+        if events != self.events:
+            self.events = events
+            self.pending &= events
+            if self.active:
+                self.reactor.descriptors.update(self.fd)
+
+    def _begin(self) -> None:
+        self.reactor.descriptors.add_event(self.fd, self)
+
+    def _end(self) -> None:
+        self.pending = 0
+        self.reactor.descriptors.remove_event(self.fd, self)
+
+
+class Entry:
+    """One descriptor and its watchers. The tuples are replaced, never changed: the loop may be walking them."""
+
+    __slots__ = ("events", "interest", "sources")
+
+    def __init__(self) -> None:
+        self.sources: tuple[SourceEvent, ...] = ()
+        self.events: tuple[FdEvent, ...] = ()
+        self.interest = 0
+
+
+class Descriptors:
+    """The table of watched descriptors of one reactor, and its poller, which is made at first need."""
+
+    def __init__(self, poller_factory: Callable[[], Poller] = new_poller) -> None:
+        self.entries: dict[int, Entry] = {}
+        self.always_ready: set[int] = set()
+        self.event_count = 0
+        """Active `FdEvent`s: while there are any, the loop polls in every pass."""
+        self.stale = False
+        """The poller has reported a descriptor that nobody watches: `rebuild` is due."""
+        self._new_poller = poller_factory
+        self._poller: Poller | None = None
+        self._extra: set[int] = set()
+
+    @property
+    def poller(self) -> Poller:
+        if self._poller is None:
+            self._poller = self._new_poller()
+        return self._poller
+
+    def watch_extra(self, fd: int) -> None:
+        """Polls `fd` for input without an entry: the loop's own wake pipe."""
+        self._extra.add(fd)
+        self.poller.watch(fd, POLLIN)
+
+    def add_source(self, fd: int, source: SourceEvent) -> None:
+        entry = self.entries.setdefault(fd, Entry())
+        before = entry.sources
+        entry.sources = (*before, source)
+        try:
+            self.update(fd)
+        except OSError:
+            entry.sources = before
+            self._drop_unused(fd, entry)
+            raise
+
+    def remove_source(self, fd: int, source: SourceEvent) -> None:
+        entry = self.entries[fd]
+        entry.sources = tuple(other for other in entry.sources if other is not source)
+        self._shrink(fd, entry)
+
+    def add_event(self, fd: int, event: FdEvent) -> None:
+        if not event.events:
+            os.fstat(fd)  # never given to the kernel, but a bad descriptor is refused all the same
+        entry = self.entries.setdefault(fd, Entry())
+        before = entry.events
+        entry.events = (*before, event)
+        try:
+            self.update(fd)
+        except OSError:
+            entry.events = before
+            self._drop_unused(fd, entry)
+            raise
+        self.event_count += 1
+
+    def remove_event(self, fd: int, event: FdEvent) -> None:
+        entry = self.entries[fd]
+        entry.events = tuple(other for other in entry.events if other is not event)
+        self.event_count -= 1
+        self._shrink(fd, entry)
+
+    def update(self, fd: int) -> None:
+        """Tells the kernel the union of the interests in `fd`. Raises OSError(EBADF) if it is not open.
+
+        The kernel is told even if the union is what it was: the number may be another file than before.
+        """
+        entry = self.entries[fd]
+        interest = POLLIN if entry.sources else 0
+        for event in entry.events:
+            interest |= event.events
+        entry.interest = interest
+        self.always_ready.discard(fd)
+        if not interest:
+            self.poller.forget(fd)
+        elif not self.poller.watch(fd, interest):
+            self.always_ready.add(fd)
+
+    def _shrink(self, fd: int, entry: Entry) -> None:
+        if self._drop_unused(fd, entry):
+            return
+        try:
+            self.update(fd)
+        except OSError:  # closed while watched: nothing left to tell the kernel
+            self.always_ready.discard(fd)
+
+    def _drop_unused(self, fd: int, entry: Entry) -> bool:
+        if entry.sources or entry.events:
+            return False
+        del self.entries[fd]
+        self.always_ready.discard(fd)
+        if self._poller is not None:
+            self._poller.forget(fd)
+        return True
+
+    def open_always_ready(self) -> list[int]:
+        """The unpollable descriptors, without those that have been closed."""
+        for fd in tuple(self.always_ready):
+            try:
+                os.fstat(fd)
+            except OSError:
+                self.always_ready.discard(fd)
+        return list(self.always_ready)
+
+    def rebuild(self) -> None:
+        """Starts over with a new poller: the old one reports a descriptor that it cannot be made to forget."""
+        self.stale = False
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = None
+        for fd in self._extra:
+            self.poller.watch(fd, POLLIN)
+        for fd, entry in tuple(self.entries.items()):
+            self._shrink(fd, entry)
+
+    def close(self) -> None:
+        """Releases the poller. The entries' events have been stopped before."""
+        self._extra.clear()
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = None
