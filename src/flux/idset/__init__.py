@@ -25,7 +25,7 @@ from flux.idset.codec import (
     encode_text,
 )
 from flux.idset.ranges import Ranges
-from flux.wrapper import NULL_HANDLE_TEXT, WrapperPimpl
+from flux.wrapper import WrapperPimpl
 
 if TYPE_CHECKING:
     from flux.idset.pimpl import IDsetPimpl
@@ -67,9 +67,9 @@ class IDset(WrapperPimpl):
 
     def __getattr__(self, name: str) -> Any:
         # Only reached for what is not there: `_ranges` goes when the set is closed (`with IDset() as ids`).
-        if name == "_ranges":
-            raise ValueError(NULL_HANDLE_TEXT)
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        from flux.core.ownerpimpl import closed
+
+        raise closed(self, name, "_ranges")
 
     @property
     def pimpl(self) -> IDsetPimpl:

@@ -6,56 +6,25 @@ is 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flux.core.ownerpimpl import OwnerPimpl
 from flux.idset.codec import IDSET_INVALID_ID, check_storable, encode_text
 from flux.idset.ranges import Ranges
-from flux.wrapper import ErrorPrinter, InvalidArguments, Wrapper
-
-if TYPE_CHECKING:
-    from flux.idset import IDset
-
-_PREFIX = "idset_"
-
-#: Functions of the C library that make a set and so take none.
-_NOT_METHODS = ("create", "decode", "decode_ex")
 
 
-class IDsetPimpl(Wrapper):
-    """Calls on the opaque set of `idset`, whose handle it shares."""
+class IDsetPimpl(OwnerPimpl):
+    """The functions `idset_*`."""
 
-    prefixes = (_PREFIX,)
-
-    def __init__(self, idset: IDset) -> None:
-        self._idset = idset
-
-    @property
-    def handle(self) -> Any:
-        """The opaque set; None once closed. May be set to another set's handle: the two then share their ids."""
-        return self._idset.__dict__.get("_ranges")
-
-    @handle.setter
-    def handle(self, handle: Any) -> None:
-        if handle is None:
-            self._idset.__dict__.pop("_ranges", None)
-        elif isinstance(handle, Ranges):
-            self._idset._ranges = handle
-        else:
-            raise TypeError(f"expected the handle of an IDset, got {type(handle)}")
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-        bare = name.removeprefix(_PREFIX)
-        if bare in _NOT_METHODS:
-            raise AttributeError(f"IDset.pimpl.{name} masks function {_PREFIX}{bare}, which takes no idset")
-        if bare != name and bare in type(self).__dict__:
-            return getattr(self, bare)
-        return ErrorPrinter(name, self.prefixes)
+    prefixes = ("idset_",)
+    attribute = "_ranges"
+    handle_type = Ranges
+    not_methods = ("create", "decode", "decode_ex")
 
     @property
     def _ids(self) -> Ranges:
-        return self._idset._ranges
+        ids: Ranges = self._owner._ranges
+        return ids
 
     def encode(self, flags: int) -> bytes:
         """The text of the set."""
@@ -67,15 +36,18 @@ class IDsetPimpl(Wrapper):
 
     def first(self) -> int:
         """The smallest id, or IDSET_INVALID_ID."""
-        return self._idset.first()
+        bounds = self._ids.bounds
+        return bounds[0] if bounds else IDSET_INVALID_ID
 
     def last(self) -> int:
         """The largest id, or IDSET_INVALID_ID."""
-        return self._idset.last()
+        bounds = self._ids.bounds
+        return bounds[-1] - 1 if bounds else IDSET_INVALID_ID
 
     def next(self, i: int) -> int:
         """The smallest id > `i`, or IDSET_INVALID_ID."""
-        return self._idset.next(i)
+        found = self._ids.after(i)
+        return IDSET_INVALID_ID if found is None else found
 
     def prev(self, i: int) -> int:
         """The largest id < `i`, or IDSET_INVALID_ID."""
@@ -84,7 +56,7 @@ class IDsetPimpl(Wrapper):
 
     def test(self, i: int) -> bool:
         """Is `i` in the set?"""
-        return self._idset.test(i)
+        return self._ids.test(i)
 
     def set(self, i: int) -> int:
         """Adds `i`."""
@@ -109,20 +81,21 @@ class IDsetPimpl(Wrapper):
 
     def equal(self, other: Any) -> bool:
         """Do both sets have the same ids?"""
-        return self._ids.bounds == _opaque("idset_equal", other).bounds
+        ids: Ranges = self.opaque("idset_equal", other)
+        return self._ids.bounds == ids.bounds
 
     def has_intersection(self, other: Any) -> bool:
         """Do both sets have an id in common?"""
-        return bool(self.intersect(_opaque("idset_has_intersection", other)).bounds)
+        return bool(self.intersect(self.opaque("idset_has_intersection", other)).bounds)
 
     def add(self, other: Any) -> int:
         """Adds the ids of another set."""
-        self._ids.add(_opaque("idset_add", other))
+        self._ids.add(self.opaque("idset_add", other))
         return 0
 
     def subtract(self, other: Any) -> int:
         """Removes the ids of another set."""
-        self._ids.subtract(_opaque("idset_subtract", other))
+        self._ids.subtract(self.opaque("idset_subtract", other))
         return 0
 
     def copy(self) -> Ranges:
@@ -132,25 +105,17 @@ class IDsetPimpl(Wrapper):
     def union(self, other: Any) -> Ranges:
         """A new opaque set."""
         result = self._ids.copy()
-        result.add(_opaque("idset_union", other))
+        result.add(self.opaque("idset_union", other))
         return result
 
     def difference(self, other: Any) -> Ranges:
         """A new opaque set."""
         result = self._ids.copy()
-        result.subtract(_opaque("idset_difference", other))
+        result.subtract(self.opaque("idset_difference", other))
         return result
 
     def intersect(self, other: Any) -> Ranges:
         """A new opaque set."""
         result = self._ids.copy()
-        result.intersect(_opaque("idset_intersect", other))
+        result.intersect(self.opaque("idset_intersect", other))
         return result
-
-
-def _opaque(function: str, other: Any) -> Ranges:
-    """The opaque set of an argument: a handle, or an object that has one (spec 02, 0.2)."""
-    handle = getattr(other, "handle", other)
-    if not isinstance(handle, Ranges):
-        raise InvalidArguments(function, f"{function}(idset, idset)", (other,))
-    return handle
