@@ -43,6 +43,8 @@ class FdEvent(Event):
                 self.reactor.descriptors.update(self.fd)
 
     def _begin(self) -> None:
+        if self.fd < 0 or not self.events:
+            os.fstat(self.fd)  # polling will not refuse it: EBADF comes from here
         self.reactor.descriptors.add_event(self.fd, self)
 
     def _end(self) -> None:
@@ -103,8 +105,6 @@ class Descriptors:
         self._shrink(fd, entry)
 
     def add_event(self, fd: int, event: FdEvent) -> None:
-        if not event.events:
-            os.fstat(fd)  # never given to the kernel, but a bad descriptor is refused all the same
         entry = self.entries.setdefault(fd, Entry())
         before = entry.events
         entry.events = (*before, event)
