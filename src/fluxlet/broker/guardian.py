@@ -1,0 +1,193 @@
+"""The guardian: a small process beside the broker that cleans up if the broker cannot.
+
+A broker that is killed (SIGKILL, out of memory) removes nothing and ends nobody. The guardian is forked before
+the broker has imported anything large, learns what there is to clean up over a pipe, and waits for the pipe's
+end. If that comes without a farewell, it kills what the broker has started and removes the broker's directories.
+
+Rules:
+- The broker only writes to the pipe. A guardian that has been killed is no harm: the broker goes on without.
+- The guardian is in a session of its own, holds none of the broker's descriptors, and ignores the signals that
+  are meant for the broker. It ends when the broker ends.
+- What a process has started belongs to it: descendants, its process group, its session. What has made itself a
+  daemon of its own (another session, and no living parent among these) is nobody's any more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from fluxlet.broker.rundir import remove_tree
+
+_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGALRM, signal.SIGPIPE)
+#: How long the guardian waits for killed processes to be gone, in seconds.
+_PATIENCE = 5.0
+
+
+class Guardian:
+    """The broker's end. Forks on construction: do that early, while the process is small and has one thread."""
+
+    def __init__(self) -> None:
+        read_end, self._fd = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                _guard(read_end)
+            finally:
+                # Whatever happens: never back into the code of the broker.
+                os._exit(0)
+        os.close(read_end)
+
+    def add_process(self, pid: int) -> None:
+        """`pid` and what it starts is to be killed if the broker dies."""
+        self._tell(f"+process {pid}")
+
+    def remove_process(self, pid: int) -> None:
+        """`pid` has ended. Say so before its number can be another process: before it is waited for."""
+        self._tell(f"-process {pid}")
+
+    def add_group(self, pgid: int) -> None:
+        """The process group is to be killed; for processes of a group that outlive its first one."""
+        self._tell(f"+group {pgid}")
+
+    def add_path(self, path: str) -> None:
+        """A file or directory is to be removed if the broker dies."""
+        self._tell(f"+path {path}")
+
+    def dismiss(self) -> None:
+        """All is cleaned up: the guardian ends."""
+        self._tell("farewell")
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            os.waitpid(self.pid, 0)
+
+    def _tell(self, line: str) -> None:
+        data = os.fsencode(line.replace("\n", "\0")) + b"\n"
+        if self._fd >= 0:
+            try:
+                os.write(self._fd, data)
+            except BrokenPipeError:
+                return  # it has been killed
+
+
+def _guard(pipe: int) -> None:
+    """The guardian's life."""
+    os.setsid()
+    for signum in _IGNORED:
+        signal.signal(signum, signal.SIG_IGN)
+    _let_go(pipe)
+    processes: set[int] = set()
+    groups: set[int] = set()
+    paths: list[str] = []
+    rest = b""
+    while data := os.read(pipe, 65536):
+        lines = (rest + data).split(b"\n")
+        rest = lines.pop()
+        for line in lines:
+            match os.fsdecode(line).replace("\0", "\n").split(" ", 1):
+                case ["farewell"]:
+                    return
+                case ["+process", pid]:
+                    processes.add(int(pid))
+                case ["-process", pid]:
+                    processes.discard(int(pid))
+                case ["+group", pgid]:
+                    groups.add(int(pgid))
+                case ["+path", path]:
+                    paths.append(path)
+    end_processes(processes, groups)
+    for path in paths:
+        if os.path.isdir(path) and not os.path.islink(path):
+            remove_tree(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
+
+
+def _let_go(pipe: int) -> None:
+    """Holds on to nothing that others may wait for the end of: descriptors, a working directory."""
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    limit = os.sysconf("SC_OPEN_MAX")
+    os.closerange(3, pipe)
+    os.closerange(pipe + 1, limit if limit > 0 else 65536)
+    try:
+        with open("/proc/self/comm", "w") as comm:
+            comm.write("flux-guardian")
+    except OSError:
+        return  # decoration, and Linux only
+
+
+# Processes, by the word of /proc; elsewhere only process groups are known.
+
+
+def _processes() -> dict[int, tuple[str, int, int, int]]:
+    """pid -> (state, parent, process group, session) of all processes that can be seen."""
+    found = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return {}
+    for name in names:
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    # The name, in parentheses, may hold anything: what follows the last one is fixed.
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:
+                continue  # gone meanwhile
+            found[int(name)] = (fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]))
+    return found
+
+
+def family(roots: set[int], groups: set[int]) -> set[int]:
+    """The living processes that belong to `roots` and `groups`: themselves, members, sessions, descendants."""
+    table = _processes()
+    found: set[int] = set()
+    while True:
+        more = {
+            pid
+            for pid, (state, parent, group, session) in table.items()
+            if pid not in found
+            and state not in "ZX"
+            and (pid in roots or group in groups or group in roots or session in roots or parent in found)
+        }
+        more.discard(os.getpid())
+        if not more:
+            return found
+        found |= more
+
+
+def end_processes(roots: set[int], groups: set[int]) -> None:
+    """Kills `roots`, `groups` and all that belongs to them, and waits until they are gone."""
+    if not roots and not groups:
+        return
+    # Stopped first: what is stopped starts nothing, so that the second look sees all of them.
+    stopped: set[int] = set()
+    for _ in range(16):
+        more = family(roots | stopped, groups) - stopped
+        if not more:
+            break
+        for pid in more:
+            _kill(pid, signal.SIGSTOP)
+        stopped |= more
+    for pid in stopped:
+        _kill(pid, signal.SIGKILL)
+    for group in groups | roots:
+        if group != os.getpgrp():
+            _kill(-group, signal.SIGKILL)
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and any(
+        entry[0] not in "ZX" for pid, entry in _processes().items() if pid in stopped
+    ):
+        time.sleep(0.01)
+
+
+def _kill(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
+    except (ProcessLookupError, PermissionError):
+        return  # gone, or has changed its user: not ours to end
