@@ -11,9 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def help_formatter(
-    argwidth: int = 40, raw_description: bool = False
-) -> Callable[..., argparse.HelpFormatter]:
+def help_formatter(argwidth: int = 40, raw_description: bool = False) -> Callable[..., argparse.HelpFormatter]:
     """A `formatter_class` that shows options as ``-x, --ex=N``.
 
     Args:

@@ -213,9 +213,7 @@ class OutputFormat:
                 is one; negative for no limit.
         """
         columns = [column.plain() for column in _parse(self.header_format())]
-        headings = {
-            column.field: self.headings[column.heading] for column in columns if column.field is not None
-        }
+        headings = {column.field: self.headings[column.heading] for column in columns if column.field is not None}
         return _cut(self.HeaderFormatter().vformat(self._join(columns), (), headings), width)
 
     def format(self, obj: Any) -> str:

@@ -93,9 +93,7 @@ class Tree:
         for number, (child, count) in enumerate(children, 1):
             last = number == len(children)
             yield child._line(margin + (connectors.elbow if last else connectors.tee), count)
-            yield from child._branches(
-                connectors, margin + (connectors.blank if last else connectors.pipe), below
-            )
+            yield from child._branches(connectors, margin + (connectors.blank if last else connectors.pipe), below)
 
     def _counted_children(self) -> list[tuple[Tree, int]]:
         # Equal children are only known when the tree is complete: one may get children after it was added.

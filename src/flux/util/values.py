@@ -55,9 +55,7 @@ class DisplayValue:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return (
-            f"DisplayValue({self._value!r}, type_order={self._type_order}, sort_value={self._sort_value!r})"
-        )
+        return f"DisplayValue({self._value!r}, type_order={self._type_order}, sort_value={self._sort_value!r})"
 
 
 class AltField:
