@@ -1,0 +1,37 @@
+"""flux env — prints the environment of Flux commands, or runs a command in it (spec 03, 2.4)."""
+
+from __future__ import annotations
+
+import os
+
+from flux.cli.environment import EXPORTED, python_path
+from flux.cli.options import Command, Parsed
+from flux.cli.tool import Failure, run, show
+
+COMMAND = Command(
+    "env",
+    "Print or run inside a Flux environment",
+    arguments="[COMMAND...]",
+    words=(0, None),
+    builtin=True,
+)
+
+
+def _body(parsed: Parsed) -> int:
+    path = python_path(os.environ)
+    if parsed.words:
+        name = parsed.words[0]
+        try:
+            os.execvpe(name, parsed.words, {**os.environ, "PYTHONPATH": path})
+        except OSError as exc:
+            raise Failure(f"execvp ({name}): {os.strerror(exc.errno or 0)}", program="flux") from None
+    for name in EXPORTED:
+        if name in os.environ:
+            show(f'export {name}="{os.environ[name]}"', flush=False)
+    show(f'export PYTHONPATH="{path}"')
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command."""
+    return run(COMMAND, argv, _body)
