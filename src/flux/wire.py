@@ -54,9 +54,17 @@ _SIZE = [bytes([n]) for n in range(255)]
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
+def _four(length: int) -> bytes:
+    """A length as four bytes; OverflowError where they do not hold it."""
+    try:
+        return _pack_length(length)
+    except StructError:
+        raise OverflowError(f"{length} bytes are too many for one message") from None
+
+
 def _size(length: int) -> bytes:
     """The size field of a part: one byte, or 0xff and four bytes for parts longer than 254."""
-    return _SIZE[length] if length < 255 else b"\xff" + _pack_length(length)
+    return _SIZE[length] if length < 255 else b"\xff" + _four(length)
 
 
 def encode_body(message: Message) -> bytes:
@@ -77,13 +85,13 @@ def encode(message: Message) -> bytes:
     if flags & _FLAG_PAYLOAD:
         payload = message.raw or b""
         size = len(payload)
-        size_field = _SIZE[size] if size < 255 else b"\xff" + _pack_length(size)
+        size_field = _SIZE[size] if size < 255 else b"\xff" + _four(size)
     else:
         size_field = b""
     topic = message.topic_bytes
     if flags & _FLAG_TOPIC and topic is not None:
         size = len(topic)
-        topic = (_SIZE[size] if size < 255 else b"\xff" + _pack_length(size)) + topic
+        topic = (_SIZE[size] if size < 255 else b"\xff" + _four(size)) + topic
     else:
         topic = b""
     if flags & _FLAG_ROUTE:
@@ -91,10 +99,14 @@ def encode(message: Message) -> bytes:
         stack = b"".join([_size(len(route)) + route for route in routes]) + b"\0" if routes else b"\0"
     else:
         stack = b""
+    try:
+        length = _pack_length(len(stack) + len(topic) + len(size_field) + len(payload) + MIN_BODY)
+    except StructError:
+        raise OverflowError("the message is too long to frame") from None
     return b"".join(
         (
             MAGIC,
-            _pack_length(len(stack) + len(topic) + len(size_field) + len(payload) + MIN_BODY),
+            length,
             stack,
             topic,
             size_field,
@@ -102,6 +114,35 @@ def encode(message: Message) -> bytes:
             _pack_header(
                 20, 0x8E, 1, kind, flags, message._userid, message._rolemask, message.aux1, message.aux2
             ),
+        )
+    )
+
+
+def encode_request(topic: bytes, raw: bytes | None, nodeid: int, matchtag: int, flags: int) -> bytes:
+    """``encode(Message.request(topic, raw, nodeid, matchtag, flags))``, without the message."""
+    head = _SIZE[len(topic)] if len(topic) < 255 else _size(len(topic))
+    if raw is None:
+        return b"".join(
+            (
+                MAGIC,
+                _pack_length(len(head) + len(topic) + 1 + MIN_BODY),
+                b"\0",
+                head,
+                topic,
+                _pack_header(20, 0x8E, 1, 1, flags | 0x09, 0xFFFFFFFF, 0, nodeid, matchtag),
+            )
+        )
+    size = _SIZE[len(raw)] if len(raw) < 255 else _size(len(raw))
+    return b"".join(
+        (
+            MAGIC,
+            _pack_length(len(head) + len(topic) + len(size) + len(raw) + 1 + MIN_BODY),
+            b"\0",
+            head,
+            topic,
+            size,
+            raw,
+            _pack_header(20, 0x8E, 1, 1, flags | 0x0B, 0xFFFFFFFF, 0, nodeid, matchtag),
         )
     )
 
@@ -140,7 +181,11 @@ def _decode_parts(parts: list[bytes]) -> Message:
         if flags & _FLAG_ROUTE:
             stack = []
             while route := next(left):
-                stack.append(route.partition(b"\0")[0])
+                route = route.partition(b"\0")[0]
+                if not route:
+                    # Sent on, it would be the delimiter: the next hop would read another message than we did.
+                    raise local_error(errno.EPROTO)
+                stack.append(route)
             routes = tuple(stack)
         if flags & _FLAG_TOPIC:
             topic = next(left).partition(b"\0")[0]
@@ -205,6 +250,9 @@ def _decode_pieces(pieces: list[bytes | bytearray], size: int) -> Message | None
 #: byte costs memory in proportion to the bytes and not to their number.
 _SMALL = 4096
 
+#: More routes than this are collected in a list, as every addition to a tuple copies what it has.
+_MANY_ROUTES = 64
+
 #: Frames longer than this are worth decoding without joining their pieces first.
 _LARGE = 65536
 
@@ -221,24 +269,26 @@ class Framer:
         limit: longest body accepted, in bytes.
     """
 
-    __slots__ = ("_buf", "_end", "_held", "_large", "_need", "_parts", "_pos", "limit")
+    __slots__ = ("_buf", "_held", "_need", "_parts", "end", "large", "large_size", "limit", "pos")
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
-        self._buf = b""  # what `next` reads from, [_pos:_end] still to be taken
-        self._pos = 0
-        self._end = 0
+        self._buf = b""  # what `next` reads from, [pos:end] still to be taken
+        self.pos = 0
+        self.end = 0  # pos == end: `next` would return None (or a large message: see has_message)
         # A frame that did not fit into one piece: its pieces so far, their total, and the whole frame's size
         # (0 while not even the prefix is complete).
         self._parts: list[bytes | bytearray] = []
         self._held = 0
         self._need = 0
-        self._large: Message | None = None  # decoded from its pieces, for `next` to return first
+        self.large: Message | None = None  # decoded from its pieces, for `next` to return first
+        self.large_size = 0
 
     @property
     def buffered(self) -> int:
         """Bytes received and not yet returned in a message."""
-        return self._end - self._pos + self._held
+        large = 0 if self.large is None else self.large_size
+        return large + self.end - self.pos + self._held
 
     @property
     def wanted(self) -> int:
@@ -248,10 +298,10 @@ class Framer:
     def feed(self, data: bytes) -> None:
         """Takes bytes received from the peer."""
         if not self._held:
-            if self._pos == self._end:
+            if self.pos == self.end:
                 self._buf = data
-                self._pos = 0
-                self._end = len(data)
+                self.pos = 0
+                self.end = len(data)
                 return
             self._hold()
         self._held += len(data)
@@ -270,23 +320,28 @@ class Framer:
         if self._held >= self._need:
             self._release()
 
+    def clear(self) -> None:
+        """Forgets what was received and not returned."""
+        self._buf, self.pos, self.end = b"", 0, 0
+        self._parts, self._held, self._need = [], 0, 0
+        self.large = None
+
     def has_message(self) -> bool:
         """True if `next` would return a message or raise."""
-        left = self._end - self._pos
-        if self._large is not None:
+        left = self.end - self.pos
+        if self.large is not None:
             return True
         if left < PREFIX_SIZE:
             return False
-        (size,) = _unpack_length(self._buf, self._pos + 4)
-        return left >= size + PREFIX_SIZE or not 0 < size <= self.limit
+        return left >= self._frame_size(self._buf, self.pos)
 
     def next(self) -> Message | None:
         """The next message, or None if none is complete. Raises OSError EPROTO or EINVAL for a bad frame."""
-        if self._large is not None:
-            large, self._large = self._large, None
+        if self.large is not None:
+            large, self.large = self.large, None
             return large
-        pos = self._pos
-        left = self._end - pos
+        pos = self.pos
+        left = self.end - pos
         if left < PREFIX_SIZE:
             return None
         buf = self._buf
@@ -296,7 +351,7 @@ class Framer:
         if left < size + PREFIX_SIZE:
             return None
         pos += PREFIX_SIZE
-        self._pos = end = pos + size
+        self.pos = end = pos + size
         # The fast way: a frame as they nearly always are. Whatever is unusual about it, `decode_body` decides.
         if size >= MIN_BODY:
             header = end - 20
@@ -310,8 +365,8 @@ class Framer:
                     pos += 1
                     routes = ()
                     while length:
-                        if length == 255:
-                            pos = -1  # a long route: not the fast way
+                        if length == 255 or len(routes) == _MANY_ROUTES:
+                            pos = end  # never the header's place: not the fast way
                             break
                         routes += (buf[pos : pos + length],)
                         pos += length
@@ -353,7 +408,7 @@ class Framer:
                     return message
             except (IndexError, StructError):
                 pass
-        return decode_body(memoryview(buf)[self._pos - size : end])
+        return decode_body(memoryview(buf)[self.pos - size : end])
 
     def _frame_size(self, buf: bytes, pos: int) -> int:
         """Size of the frame whose prefix is at `pos`; a bad prefix counts as complete, for `next` to refuse."""
@@ -364,22 +419,24 @@ class Framer:
 
     def _hold(self) -> None:
         """Moves the incomplete frame at the end of the buffer to where pieces are gathered."""
-        rest = self._buf[self._pos : self._end]
+        rest = self._buf[self.pos : self.end]
         self._parts = [bytearray(rest)]
         self._held = len(rest)
         self._need = self._frame_size(rest, 0) if len(rest) >= PREFIX_SIZE else 0
         self._buf = b""
-        self._pos = self._end = 0
+        self.pos = self.end = 0
 
     def _release(self) -> None:
         """The held frame is complete: make it, and what came behind it, readable for `next`."""
         parts, self._parts = self._parts, []
         held, self._held = self._held, 0
         need, self._need = self._need, 0
-        if need > _LARGE:
-            self._large = _decode_pieces(parts, need)
-            if self._large is not None:
+        # One at a time: where `next` has not yet been asked for the last one, this one is joined.
+        if need > _LARGE and self.large is None:
+            self.large = _decode_pieces(parts, need)
+            if self.large is not None:
+                self.large_size = need
                 rest = len(parts[-1]) - (held - need)
                 parts, held = [parts[-1][rest:]], held - need
         self._buf = b"".join(parts)
-        self._pos, self._end = 0, held
+        self.pos, self.end = 0, held

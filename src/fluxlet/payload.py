@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -59,7 +59,7 @@ def _check(value: Any) -> None:
         raise OSError(errno.EPROTO, f"integer {value} in the payload does not fit 64 bits")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
@@ -71,6 +71,8 @@ def decode(message: Message, kind: type[T]) -> T:
         value: T = _decoder(kind).decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise OSError(errno.EPROTO, f"bad payload of {message.topic}: {exc}") from None
+    if _suspicious(text):
+        _check(_object(text))
     return value
 
 
