@@ -91,6 +91,10 @@ class Parsed:
         """The argument of the option, the last one given; None without."""
         return self._given[name][-1] if name in self._given else None
 
+    def values(self, name: str) -> list[str]:
+        """The arguments of a repeatable option, in order; "" where it was given without."""
+        return [value or "" for value in self._given.get(name, [])]
+
 
 class Command:
     """A command's table.
