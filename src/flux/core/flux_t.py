@@ -639,6 +639,21 @@ class FluxT:
         """False if event subscriptions are no-ops on this handle (FLUX_O_TEST_NOSUB)."""
         return not self.link.flags & FLUX_O_TEST_NOSUB
 
+    def subscribe(self, topic: bytes, subscribe: bool) -> None:
+        """Subscribes to events whose topic begins with `topic`, or undoes that (spec 01, 5.2).
+
+        Raises OSError of shape A, ENOENT for an unsubscribe too many.
+        """
+        at_once = self.link.connector.subscribe
+        if at_once is not None:
+            at_once(topic, subscribe)
+        elif self.subscribes:
+            method = "event.subscribe" if subscribe else "event.unsubscribe"
+            try:
+                self.call(method, {"topic": topic.decode("utf-8", "surrogateescape")})
+            except OSError as exc:
+                raise with_note(local_error(exc.errno or errno.EIO), exc) from None
+
     # Foreign event loops.
 
     def pollfd(self) -> int:

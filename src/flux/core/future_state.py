@@ -52,6 +52,7 @@ class FutureState:
     value: Any = None
     errnum: int = 0
     errtext: str | None = None
+    final: bool = False  # failed for good: see `fail`
     later: deque[tuple[Any, int, str | None]] | None = None
     cont: Continuation | None = None
     hooks: list[Callable[[], None]] | None = None
@@ -64,6 +65,8 @@ class FutureState:
     def fulfil(self, value: Any, errnum: int = 0, errtext: str | None = None) -> None:
         """Fulfils with a value, or with an error if `errnum` is not 0."""
         if self.ready:
+            if self.final:
+                return
             if self.later is None:
                 self.later = deque()
             self.later.append((value, errnum, errtext))
@@ -102,8 +105,17 @@ class FutureState:
         if self.errnum:
             raise OSError(self.errnum, self.error_text())
 
+    def fail(self, errnum: int, errtext: str | None) -> None:
+        """Ends this future with an error that `reset` does not take away: whatever was to come is dropped."""
+        self.later = None
+        self.ready = False
+        self.final = True
+        self.fulfil(None, errnum, errtext)
+
     def reset(self) -> None:
         """Drops the current fulfilment; the next that has arrived, if any, becomes current."""
+        if self.final:
+            return
         later, cont = self.later, self.cont
         if later:
             self.value, self.errnum, self.errtext = later.popleft()

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import flux.reactor
@@ -30,10 +28,13 @@ from flux.constants import (
     FLUX_O_TEST_NOSUB,
     FLUX_O_TRACE,
 )
+from flux.core import log
 from flux.core.arguments import c_int, int32u, is_null, text_bytes
 from flux.core.codec import dump_payload, load_text
 from flux.core.dispatch import Match
+from flux.core.ffi import CType
 from flux.core.flux_t import FluxT, Link, with_note
+from flux.core.inner import ffi, lib
 from flux.core.watchers import (
     CheckWatcher,
     FDWatcher,
@@ -48,7 +49,7 @@ from flux.message import Message, MessageWatcher, expect_message, terminated
 from flux.reactor import Reactor
 from flux.rpc import RPC
 from flux.util import encode_topic, get_treedict
-from flux.wrapper import InvalidArguments, Wrapper, local_error
+from flux.wrapper import NULL_HANDLE_TEXT, InvalidArguments, Wrapper, local_error
 
 if TYPE_CHECKING:
     import threading
@@ -67,14 +68,13 @@ _CLOSE_TEXT = (
     "Unnecessary manual invocation of a Flux handle's close method via the python bindings.  "
     "Handles are automatically closed when the Python object is deconstructed."
 )
-_NULL_TEXT = "Attempting to call a cached, bound method that requires a handle with a NULL handle"
 
 
 class _Closed:
     """Stands for the opaque handle of a Flux that has been closed: whatever needs it fails clearly."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise ValueError(_NULL_TEXT)
+        raise ValueError(NULL_HANDLE_TEXT)
 
 
 _CLOSED: Any = _Closed()
@@ -133,6 +133,14 @@ class Flux(Wrapper):
 
     tls: ClassVar[threading.local] = flux.reactor.tls
 
+    # What the lookup of other names goes by: `flux.wrapper.Wrapper`.
+    ffi = ffi
+    lib = lib
+    match = CType("flux_t *")
+    filter_match = False
+    prefixes = ("flux_", "FLUX_")
+    destructor = staticmethod(FluxT.decref)
+
     def __init__(self, url: Any = None, flags: int = 0, handle: FluxT | None = None) -> None:
         self._core: FluxT = _CLOSED
         if handle is not None:
@@ -154,7 +162,7 @@ class Flux(Wrapper):
     def core(self) -> FluxT:
         """The opaque handle; ValueError once it is closed."""
         if self._core is _CLOSED:
-            raise ValueError(_NULL_TEXT)
+            raise ValueError(NULL_HANDLE_TEXT)
         return self._core
 
     @property
@@ -323,29 +331,17 @@ class Flux(Wrapper):
             fstring = fstring.encode("utf-8", "surrogateescape")
         elif not isinstance(fstring, bytes):
             raise TypeError(f"log text must be str or bytes, not {type(fstring)}")
-        core = self.core
-        if not core.subscribes and core.link.connector.attributes is not None:
-            return  # a loop: the message would come back to its sender
-        try:
-            rank = core.attr_get("rank")
-            stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            head = f"<{8 * level}>1 {stamp} {rank} {self.log_appname} {os.getpid()} - - "
-            lines = fstring.rstrip(b"\r\n").replace(b"\r", b"\n").split(b"\n")
-            for line in [line for line in lines if line] or [b""]:
-                core.send(Message.request(b"log.append", head.encode() + line))
-        except OSError:
-            return  # documented: logging is silent once the broker is gone
+        log.append(self.core, level, fstring)
 
     @property
     def log_appname(self) -> str:
         """The program name in log messages: the interpreter's, as in the reference, unless set."""
-        name: str = self.__dict__.get("_appname") or os.path.basename(sys.executable or "python3")
-        return name[:48]
+        return log.identity(self.core).shown_appname
 
     def log_set_appname(self, name: str | bytes) -> None:
         """Sets the program name in this handle's log messages."""
         text = text_bytes("flux_log_set_appname", name)
-        self._appname = None if text is None else text.decode("utf-8", "surrogateescape")
+        log.identity(self.core).appname = None if text is None else text.decode("utf-8", "surrogateescape")
 
     # Messages.
 
@@ -443,7 +439,7 @@ class Flux(Wrapper):
 
     def event_subscribe(self, topic: str | bytes) -> int:
         """Subscribes to the events whose topic begins with `topic`; returns 0 once the broker has agreed."""
-        self._subscription("event.subscribe", encode_topic(topic))
+        self.core.subscribe(encode_topic(topic), True)
         return 0
 
     def event_unsubscribe(self, topic: str | bytes) -> int:
@@ -451,19 +447,8 @@ class Flux(Wrapper):
         name = text_bytes("flux_event_unsubscribe", topic)
         if name is None:
             raise local_error(errno.EINVAL)
-        self._subscription("event.unsubscribe", name)
+        self.core.subscribe(name, False)
         return 0
-
-    def _subscription(self, method: str, topic: bytes) -> None:
-        core = self.core
-        subscribe = core.link.connector.subscribe
-        if subscribe is not None:
-            subscribe(topic, method == "event.subscribe")
-        elif core.subscribes:
-            try:
-                core.call(method, {"topic": topic.decode("utf-8", "surrogateescape")})
-            except OSError as exc:
-                raise with_note(local_error(exc.errno or errno.EIO), exc) from None
 
     # Services.
 

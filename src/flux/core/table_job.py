@@ -1,0 +1,116 @@
+"""The functions about jobs (spec 02, 9.4; spec 06, sections 1, 2 and 4)."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+from importlib import import_module
+from typing import Any
+
+from flux.constants import FLUX_JOB_PRE_SIGNED, FLUX_NODEID_ANY
+from flux.core.codec import dump_payload
+from flux.core.ffi import Chars
+from flux.core.flux_t import FluxT
+from flux.core.future_state import FutureState
+from flux.core.kinds import HANDLE, INT, OUT, TEXT, UINT64, function
+from flux.core.table_future import text_of
+from flux.core.table_message import store
+from flux.wrapper import local_error
+
+_STATES = {
+    1: ("NEW", "N"),
+    2: ("DEPEND", "D"),
+    4: ("PRIORITY", "P"),
+    8: ("SCHED", "S"),
+    16: ("RUN", "R"),
+    32: ("CLEANUP", "C"),
+    64: ("INACTIVE", "I"),
+    14: ("PENDING", "PD"),
+    48: ("RUNNING", "RU"),
+    62: ("ACTIVE", "A"),
+}
+_RESULTS = {1: ("COMPLETED", "CD"), 2: ("FAILED", "F"), 4: ("CANCELED", "CA"), 8: ("TIMEOUT", "TO")}
+_UNKNOWN = ("(unknown)", "?")
+
+
+def _name(names: dict[int, tuple[str, str]], value: int, fmt: bytes | None) -> bytes:
+    long, short = names.get(value, _UNKNOWN)
+    text = short if fmt in (b"S", b"s") else long
+    return (text.lower() if fmt in (b"l", b"s") else text).encode()
+
+
+def _number(names: dict[int, tuple[str, str]], text: bytes | None) -> int:
+    for value, spellings in names.items():
+        if text is not None and text_of(text) in (*spellings, *(name.lower() for name in spellings)):
+            return value
+    raise local_error(errno.EINVAL)
+
+
+@function("flux_job_statetostr", INT, TEXT)
+def _statetostr(state: int, fmt: bytes | None) -> bytes:
+    return _name(_STATES, state, fmt)
+
+
+@function("flux_job_resulttostr", INT, TEXT)
+def _resulttostr(result: int, fmt: bytes | None) -> bytes:
+    return _name(_RESULTS, result, fmt)
+
+
+@function("flux_job_strtostate", TEXT, OUT, failure=-1)
+def _strtostate(text: bytes | None, out: Any) -> int:
+    return store(out, _number(_STATES, text))
+
+
+@function("flux_job_strtoresult", TEXT, OUT, failure=-1)
+def _strtoresult(text: bytes | None, out: Any) -> int:
+    return store(out, _number(_RESULTS, text))
+
+
+@function("flux_job_id_parse", TEXT, OUT, failure=-1)
+def _id_parse(text: bytes | None, out: Any) -> int:
+    if text is None:
+        raise local_error(errno.EINVAL)
+    # Loaded by name: few programs that use a handle use this, and the job modules are not small.
+    return store(out, int(import_module("flux.job.JobID").id_parse(text_of(text))))
+
+
+@function("flux_job_kvs_key", OUT, INT, UINT64, TEXT, failure=-1)
+def _kvs_key(buffer: Any, size: int, jobid: int, key: bytes | None) -> int:
+    digits = f"{jobid:016x}"
+    path = b"job." + ".".join(digits[i : i + 4] for i in range(0, 16, 4)).encode()
+    if key is not None:
+        path += b"." + key
+    if not isinstance(buffer, Chars):
+        raise local_error(errno.EINVAL)
+    if len(path) >= min(size, len(buffer)):
+        raise local_error(errno.EOVERFLOW)
+    buffer[: len(path) + 1] = path + b"\0"
+    return len(path)
+
+
+def _signed(jobspec: bytes) -> str:
+    """The request J of an instance's owner: signed with mechanism `none` (spec 06, section 2)."""
+    header = f"version\0i1\0userid\0i{os.getuid()}\0mechanism\0snone\0".encode()
+    return f"{base64.b64encode(header).decode()}.{base64.b64encode(jobspec).decode()}.none"
+
+
+@function("flux_job_submit", HANDLE, TEXT, INT, INT)
+def _submit(ctx: FluxT, jobspec: bytes | None, urgency: int, flags: int) -> FutureState:
+    if jobspec is None:
+        raise local_error(errno.EINVAL)
+    signed = text_of(jobspec) if flags & FLUX_JOB_PRE_SIGNED else _signed(jobspec)
+    request = {"J": signed, "urgency": urgency, "flags": flags & ~FLUX_JOB_PRE_SIGNED}
+    return ctx.rpc(b"job-ingest.submit", dump_payload(request), FLUX_NODEID_ANY, 0)
+
+
+@function("flux_job_raise", HANDLE, UINT64, TEXT, INT, TEXT)
+def _raise(ctx: FluxT, jobid: int, kind: bytes | None, severity: int, note: bytes | None) -> FutureState:
+    if kind is None:
+        raise local_error(errno.EINVAL)
+    # Ids are signed on the wire, so that FLUX_JOBID_ANY is -1 (spec 06, 1.1).
+    signed_id = jobid - (1 << 64) if jobid >> 63 else jobid
+    request: dict[str, Any] = {"id": signed_id, "severity": severity, "type": text_of(kind)}
+    if note is not None:
+        request["note"] = text_of(note)
+    return ctx.rpc(b"job-manager.raise", dump_payload(request), FLUX_NODEID_ANY, 0)
