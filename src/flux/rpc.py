@@ -15,8 +15,8 @@ from flux.util import encode_topic
 from flux.wrapper import InvalidArguments, local_error
 
 if TYPE_CHECKING:
-    from flux.core.handle import Flux
     from flux.core.futurepimpl import FuturePimpl
+    from flux.core.handle import Flux
 
 
 class RPC(Future):
@@ -77,7 +77,11 @@ class RPC(Future):
     def _text(self) -> bytes | None:
         state = self._state
         if not state.ready:
-            self.wait_for()
+            try:
+                state.ctx.wait(state, -1.0)
+            except OSError:
+                self.raise_if_handle_exception()
+                raise
         if state.errnum:
             self.raise_if_handle_exception()
             state.raise_error()
@@ -87,9 +91,8 @@ class RPC(Future):
         raw: bytes | None = message.raw
         if raw is None:
             return None
-        end = raw.find(b"\0")
-        if end == len(raw) - 1 and end >= 0:
-            return raw[:end]
+        if raw.find(b"\0") == len(raw) - 1 and raw:
+            return raw[:-1]
         return message.text_bytes()  # type: ignore[no-any-return]
 
     def cancel(self, topic: str | None = None) -> None:

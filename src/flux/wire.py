@@ -335,12 +335,24 @@ class Framer:
             return False
         return left >= self._frame_size(self._buf, self.pos)
 
-    def next(self) -> Message | None:
-        """The next message, or None if none is complete. Raises OSError EPROTO or EINVAL for a bad frame."""
+    def next(self, data: bytes = b"") -> Message | None:
+        """The next message, or None if none is complete. Raises OSError EPROTO or EINVAL for a bad frame.
+
+        Args:
+            data: to be fed first.
+        """
+        pos = self.pos
+        if data:
+            if pos == self.end and not self._held and self.large is None:
+                self._buf = data
+                self.pos = pos = 0
+                self.end = len(data)
+            else:
+                self.feed(data)
+                pos = self.pos
         if self.large is not None:
             large, self.large = self.large, None
             return large
-        pos = self.pos
         left = self.end - pos
         if left < PREFIX_SIZE:
             return None

@@ -1,7 +1,6 @@
 """What every connector offers: it moves Messages between this process and a broker, nothing else.
 
-A connector keeps received bytes or messages until they are asked for, and may hold back what is sent until
-`flush`; it never looks into a message. Errors: ConnectionError (ECONNRESET on receiving, EPIPE on sending)
+A connector keeps received bytes or messages until they are asked for; it never looks into a message. Errors: ConnectionError (ECONNRESET on receiving, EPIPE on sending)
 once the peer is gone, OSError EPROTO or EINVAL for a bad frame.
 """
 
@@ -32,6 +31,9 @@ class Connector(ABC):
     #: Attributes that the connector knows by itself (loop://); None: ask the broker.
     attributes: Mapping[str, str] | None = None
 
+    #: Whether what is sent can be received at once, without a descriptor that says so (loop://).
+    echoes: bool = False
+
     #: Called with (topic, subscribe?) instead of asking the broker, where that is possible at once (inproc).
     subscribe: Callable[[bytes, bool], None] | None = None
 
@@ -42,6 +44,10 @@ class Connector(ABC):
     @abstractmethod
     def send(self, message: Message, nonblock: bool) -> None:
         """Sends a message; with `nonblock`, OSError(EAGAIN) if that cannot be done at once."""
+
+    def send_request(self, topic: bytes, raw: bytes | None, nodeid: int, matchtag: int, flags: int) -> None:
+        """Sends ``Message.request(topic, raw, nodeid, matchtag, flags)``: what an RPC does, the shortest way."""
+        self.send(Message.request(topic, raw, nodeid, matchtag, flags), False)
 
     @abstractmethod
     def recv(self, timeout: float | None) -> Message | None:
@@ -58,9 +64,6 @@ class Connector(ABC):
     @abstractmethod
     def read_available(self) -> None:
         """Takes in what can be read without blocking."""
-
-    def flush(self) -> None:  # noqa: B027  # connectors that hold nothing back have nothing to do
-        """Sends what was held back."""
 
     def partial(self) -> bool:
         """True if part of a message has been received."""

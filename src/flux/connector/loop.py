@@ -16,6 +16,7 @@ class LoopConnector(Connector):
     """An in-memory queue; messages without credentials get (own uid, OWNER). It never blocks."""
 
     attributes = {"rank": "0", "size": "1"}
+    echoes = True
 
     def __init__(self, path: str = "") -> None:
         self._queue: deque[Message] = deque()

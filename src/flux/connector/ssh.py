@@ -78,12 +78,18 @@ class SshConnector(StreamConnector):
     """
 
     def __init__(self, path: str) -> None:
-        command = ssh_command(path)
+        self._path = path
+        super().__init__(self._start())
+
+    def _start(self) -> socket.socket:
+        """Runs ssh; the connected, greeted socket."""
+        command = ssh_command(self._path)
         ours, theirs = socket.socketpair()
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the connection
         try:
             with theirs:
-                self._child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=self._stderr)
+                fd = theirs.fileno()
+                self._child = subprocess.Popen(command, stdin=fd, stdout=fd, stderr=self._stderr.fileno())
         except OSError as exc:
             ours.close()
             self._stderr.close()
@@ -98,7 +104,7 @@ class SshConnector(StreamConnector):
             ours.close()
             self._end()
             raise
-        super().__init__(ours)
+        return ours
 
     def _explain(self) -> OSError:
         """Why the far side did not greet us; ends the child, so that all its words are there."""
@@ -131,3 +137,7 @@ class SshConnector(StreamConnector):
         super().close()
         if not self._stderr.closed:
             self._end()
+
+    def reconnect(self) -> None:
+        self.close()
+        self._use(self._start())

@@ -19,7 +19,7 @@ import time
 from flux.connector.base import Connector
 from flux.constants import FLUX_POLLOUT, FLUX_ROLE_NONE, FLUX_USERID_UNKNOWN
 from flux.message import Message
-from flux.wire import Framer, encode
+from flux.wire import Framer, encode, encode_request
 
 _DONTWAIT = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
@@ -76,6 +76,20 @@ class StreamConnector(Connector):
             # A frame begun must be finished, also in non-blocking mode.
             self._send_rest(memoryview(frame)[sent:])
 
+    def send_request(self, topic: bytes, raw: bytes | None, nodeid: int, matchtag: int, flags: int) -> None:
+        if self.testing_userid != FLUX_USERID_UNKNOWN or self.testing_rolemask != FLUX_ROLE_NONE:
+            self.send(Message.request(topic, raw, nodeid, matchtag, flags), False)
+        else:
+            frame = encode_request(topic, raw, nodeid, matchtag, flags)
+            try:
+                sent = self._send(frame, _DONTWAIT)
+            except BlockingIOError:
+                sent = 0
+            except OSError as exc:
+                raise self._gone(exc) from exc
+            if sent != len(frame):
+                self._send_rest(memoryview(frame)[sent:])
+
     def _gone(self, exc: OSError) -> OSError:
         if isinstance(exc, ConnectionError):
             return exc
@@ -99,19 +113,20 @@ class StreamConnector(Connector):
                         raise self._gone(exc) from exc
 
     def recv(self, timeout: float | None) -> Message | None:
-        message = self._next()
-        if message is not None:
-            return message
+        framer = self._framer
+        if framer.pos != framer.end or framer.large is not None:
+            message = self._next()
+            if message is not None:
+                return message
         if timeout is None:
             while True:
                 try:
-                    data = self._recv(_READ_SIZE if self._framer.wanted < _READ_SIZE else _READ_LARGE)
+                    data = self._recv(_READ_LARGE if framer.wanted > _READ_SIZE else _READ_SIZE)
                 except OSError as exc:
                     raise self._lost(exc) from exc
                 if not data:
                     raise self._lost(None)
-                self._feed(data)
-                message = self._next()
+                message = self._next(data)
                 if message is not None:
                     return message
         deadline = time.monotonic() + timeout

@@ -110,6 +110,7 @@ class TraceConnector(Connector):
         self.inner = connector
         self.attributes = connector.attributes
         self.subscribe = connector.subscribe
+        self.echoes = connector.echoes
         self._stream = stream
         self._start: float | None = None
 

@@ -101,7 +101,6 @@ class Pump:
                 )
         else:
             self._schedule()
-        link.connector.flush()
 
 
 def attach(core: FluxT, loop: asyncio.AbstractEventLoop) -> Pump:

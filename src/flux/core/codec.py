@@ -8,7 +8,6 @@ payloads; whatever msgspec refuses is read again by json, whose answer or error 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +23,6 @@ try:
 except ImportError:
     _decode = None
     _DecodeError = ValueError
-
-#: What msgspec and json read differently without an error: numbers written with very many digits.
-_long_number = re.compile(rb"[0-9]{19}").search
 
 
 def _make_encoder() -> Callable[[Any], str]:
@@ -56,6 +52,8 @@ def dump_payload(value: Any) -> bytes | None:
     if kind is dict or kind is list:
         try:
             # JSON text holds no NUL: it writes one as \\u0000.
+            return _dumps(value).encode() + b"\0"
+        except UnicodeEncodeError:
             return _dumps(value).encode("utf-8", "surrogateescape") + b"\0"
         except RecursionError:
             return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\0"
@@ -71,7 +69,7 @@ def dump_payload(value: Any) -> bytes | None:
 
 def load_text(text: bytes) -> Any:
     """The value of JSON text in UTF-8. Raises json.JSONDecodeError (a ValueError) if it is none."""
-    if _decode is not None and not _long_number(text):
+    if _decode is not None:
         try:
             return _decode(text)
         except (_DecodeError, UnicodeDecodeError, RecursionError):

@@ -71,6 +71,7 @@ class Link:
         self.views: weakref.WeakSet[FluxT] = weakref.WeakSet()
         self.lost = False
         self.closed = False
+        self.looped = False  # a reactor or asyncio has come to serve a view of this link
         self.on_lost: set[Callable[[], None]] = set()  # called once the connection is lost
 
     def busy(self) -> RuntimeError:
@@ -123,6 +124,10 @@ class Link:
             state.fulfil(message, errnum, _error_text(message))
         elif message.topic_bytes is None:
             state.fulfil(message, errno.EPROTO, None)
+        elif state.cont is None and state.hooks is None and not state.ready:
+            # Nobody but the one who waits has to hear of it: what `fulfil` would do.
+            state.ready = True
+            state.value = message
         else:
             state.fulfil(message)
         return True
@@ -211,6 +216,7 @@ class FluxT:
         if self._source is not None:
             self._source.stop()
             self._source = None
+        self.link.looped = True
         self.pump = pump
         self._close_pump = close
 
@@ -302,6 +308,7 @@ class FluxT:
         if source is None:
             if self._active <= 0:
                 return
+            self.link.looped = True
             source = self._source = self.reactor.source(self)
         self._update(source)
 
@@ -326,6 +333,7 @@ class FluxT:
             self.pump()
             return
         if self._source is None:
+            self.link.looped = True
             self._source = self.reactor.source(self)
         self._update(self._source)
 
@@ -338,8 +346,7 @@ class FluxT:
         return self.link.connector.fileno()
 
     def before_poll(self) -> None:
-        """The loop is about to wait: what was held back for a batch goes out."""
-        self.link.connector.flush()
+        """Nothing is held back: a client's messages go out when they are sent."""
 
     def read_ready(self) -> bool:
         """Takes what the connection has without blocking; True if there is something to dispatch."""
@@ -391,6 +398,8 @@ class FluxT:
             raise link.busy()
         try:
             link.connector.send(message, nonblock or bool(link.flags & FLUX_O_NONBLOCK))
+            if link.connector.echoes:
+                self._wake()
         except ConnectionError as exc:
             raise local_error(errno.EPIPE) from exc
         finally:
@@ -407,7 +416,6 @@ class FluxT:
         nonblock = nonblock or bool(link.flags & FLUX_O_NONBLOCK)
         aside: list[Message] = []
         try:
-            link.connector.flush()
             while True:
                 if link.queue:
                     message: Message | None = link.queue.popleft()
@@ -442,7 +450,6 @@ class FluxT:
         if not link.lock.acquire(False):
             raise link.busy()
         try:
-            link.connector.flush()
             if link.queue:
                 link.sweep()
             if state.wait_ctx is not None:
@@ -544,7 +551,7 @@ class FluxT:
     def _wake(self) -> None:
         """Messages may be waiting that no descriptor will announce: tell the loops of all views."""
         link = self.link
-        if link.queue or link.connector.has_message():
+        if link.looped and (link.queue or link.connector.has_message()):
             for view in list(link.views):
                 if view.pump is not None:
                     view.pump()
@@ -582,13 +589,15 @@ class FluxT:
                 message_flags |= FLUX_MSGFLAG_UPSTREAM
             tag = 0 if state.noresponse else link.alloc_tag()
             try:
-                link.connector.send(Message.request(topic, raw, nodeid, tag, message_flags), False)
+                link.connector.send_request(topic, raw, nodeid, tag, message_flags)
             except BaseException as exc:
                 if tag:
                     link.free_tag(tag)
                 if isinstance(exc, ConnectionError):
                     raise local_error(errno.EPIPE) from exc
                 raise
+            if link.connector.echoes:
+                self._wake()
             if tag:
                 state.matchtag = tag
                 link.pending[tag] = weakref.ref(state)

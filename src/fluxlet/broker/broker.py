@@ -14,13 +14,15 @@ import traceback
 import uuid as uuidlib
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
-from flux.constants import FLUX_ROLE_NONE
+from flux.constants import FLUX_MSGTYPE_RESPONSE, FLUX_ROLE_NONE
 from flux.message import Message
 from flux.reactor import Reactor
+from flux.wire import Framer
 from fluxlet.broker.attributes import Attributes
-from fluxlet.broker.clients import Clients
+from fluxlet.broker.clients import Client, Clients
 from fluxlet.broker.host import Module
 from fluxlet.broker.local_server import Limits, LocalServer
 from fluxlet.broker.log import Log
@@ -57,6 +59,7 @@ class Broker:
         self.uuid = attributes.visible.get("broker.uuid", str(uuidlib.uuid4())).encode()
         self.router = Router(self.rank, self.uuid, self.owner, child_towards)
         self.clients = Clients(self.router)
+        self.now = monotonic()  # of the last time the loop was about to wait
         self.log = Log(self)
         self.modules: dict[str, Module] = {}
         self.on_failure: Callable[[Module], None] = lambda module: self.reactor.stop_error()
@@ -68,6 +71,7 @@ class Broker:
             self.clients,
             self.connector_uuid,
             self.authorize,
+            self.receive_from,
             self.route,
             self.log.write,
             limits or Limits(),
@@ -105,7 +109,14 @@ class Broker:
 
     def submit(self, source: Endpoint, message: Message) -> None:
         """Takes a message from a module or a peer and works off all that is queued, unless that goes on already."""
-        self._work.append((source, message))
+        work = self._work
+        if not work and message._type == FLUX_MSGTYPE_RESPONSE:
+            # A module's answer to a client, nearly always: it goes into the client's queue at once.
+            client = self.router.client_awaiting(message, source)
+            if client is not None:
+                client.deliver(message)
+                return
+        work.append((source, message))
         if not self._working:
             self._drain()
 
@@ -142,6 +153,21 @@ class Broker:
         finally:
             self._working = False
 
+    def receive_from(self, client: Client, framer: Framer) -> None:
+        """Takes all complete messages that a client has sent. Raises OSError for a bad frame."""
+        receive, next_message = self.clients.receive, framer.next
+        nested, self._working = self._working, True
+        try:
+            while (message := next_message()) is not None:
+                for endpoint, delivered in receive(client, message):
+                    endpoint.deliver(delivered)
+                if framer.pos == framer.end and framer.large is None:
+                    break
+        finally:
+            self._working = nested
+            if self._work and not nested:
+                self._drain()
+
     # The broker as a source of its reactor: what is left of a long batch, and output before every wait.
 
     def fileno(self) -> int:
@@ -163,6 +189,7 @@ class Broker:
         """Writes what clients are to get."""
         if self.server.dirty:
             self.server.flush()
+        self.now = monotonic()
 
     # Who may connect.
 

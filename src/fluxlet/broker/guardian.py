@@ -51,6 +51,10 @@ class Guardian:
         """The process group is to be killed; for processes of a group that outlive its first one."""
         self._tell(f"+group {pgid}")
 
+    def add_members(self, pgid: int, uri: str) -> None:
+        """Those of the process group that were started with this FLUX_URI are to be killed, the others are not."""
+        self._tell(f"+members {pgid} {uri}")
+
     def add_path(self, path: str) -> None:
         """A file or directory is to be removed if the broker dies."""
         self._tell(f"+path {path}")
@@ -80,6 +84,7 @@ def _guard(pipe: int) -> None:
     _let_go(pipe)
     processes: set[int] = set()
     groups: set[int] = set()
+    shared: dict[int, str] = {}
     paths: list[str] = []
     rest = b""
     while data := os.read(pipe, 65536):
@@ -95,8 +100,13 @@ def _guard(pipe: int) -> None:
                     processes.discard(int(pid))
                 case ["+group", pgid]:
                     groups.add(int(pgid))
+                case ["+members", words]:
+                    pgid, _, uri = words.partition(" ")
+                    shared[int(pgid)] = uri
                 case ["+path", path]:
                     paths.append(path)
+    for group, uri in shared.items():
+        processes |= members(group, uri)
     end_processes(processes, groups)
     for path in paths:
         if os.path.isdir(path) and not os.path.islink(path):
@@ -140,6 +150,26 @@ def _processes() -> dict[int, tuple[str, int, int, int]]:
             except OSError:
                 continue  # gone meanwhile
             found[int(name)] = (fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]))
+    return found
+
+
+def members(pgid: int, uri: str) -> set[int]:
+    """The processes of a group that were started with FLUX_URI=`uri`, this process excepted.
+
+    The group that a shell makes for a pipeline holds programs of the instance and programs beside it: in
+    `flux start work | tee log`, tee must live to see the end of its input.
+    """
+    wanted = b"\0FLUX_URI=" + os.fsencode(uri) + b"\0"
+    found = set()
+    for pid, (_, _, group, _) in _processes().items():
+        if group == pgid and pid != os.getpid():
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    environ = file.read()
+            except OSError:
+                continue  # gone meanwhile, or not ours
+            if wanted in b"\0" + environ:
+                found.add(pid)
     return found
 
 

@@ -6,10 +6,9 @@ is dispatched where it arrives, without passing through a queue and the loop.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flux.brokermod import BrokerModule
 from flux.connector.inproc import InprocConnector
@@ -63,10 +62,12 @@ class Module(Endpoint):
         self.internal = internal
         self.status = STATUS_INIT
         self.debug_flags = 0
-        self.last_used = time.monotonic()
-        self.counts = {"tx": [0, 0, 0, 0], "rx": [0, 0, 0, 0]}  # messages by type: request, response, event, control
+        self.last_used = broker.now
+        # Messages sent and received, by their type number.
+        self.sent = [0] * 9
+        self.received = [0] * 9
         self.instance: BrokerModule | None = None
-        connector = InprocConnector(self._post, broker.attributes.visible, self._subscribe)
+        connector = InprocConnector(self.post, broker.attributes.visible, self._subscribe)
         self.link = Link(connector, 0)
         self.core = ModuleHandle(self.link, self._failed)
         self.core.set_reactor(broker.reactor)
@@ -101,11 +102,12 @@ class Module(Endpoint):
     def _failed(self, exc: Exception) -> None:
         self.broker.module_failed(self, exc)
 
-    def _post(self, message: Message) -> None:
+    def post(self, message: Message) -> None:
+        """Takes a message that the module sends."""
         if message._userid == FLUX_USERID_UNKNOWN and message._rolemask == FLUX_ROLE_NONE:
             message._userid = self.broker.owner
             message._rolemask = LOCAL_OWNER
-        self.counts["tx"][message._type.bit_length() - 1] += 1
+        self.sent[message._type] += 1
         self.broker.submit(self, message)
 
     def _subscribe(self, topic: bytes, subscribe: bool) -> None:
@@ -117,8 +119,8 @@ class Module(Endpoint):
     def deliver(self, message: Message) -> None:
         """Hands a message to the module's handlers at once."""
         kind = message._type
-        self.counts["rx"][kind.bit_length() - 1] += 1
-        self.last_used = time.monotonic()
+        self.received[kind] += 1
+        self.last_used = self.broker.now
         try:
             if kind != FLUX_MSGTYPE_RESPONSE or not self.link.deliver(message):
                 self.core.dispatcher.dispatch(self.core, message)

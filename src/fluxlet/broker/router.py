@@ -38,8 +38,8 @@ LOCAL_OWNER = FLUX_ROLE_OWNER | FLUX_ROLE_LOCAL
 
 Delivery: TypeAlias = "tuple[Endpoint, Message]"
 
-#: Remembered for a request that was handed to somebody who may vanish: enough to answer in its place.
-_PendingKey: TypeAlias = tuple[tuple[bytes, ...], int]
+#: Requests handed to somebody who may vanish, by routes and matchtag: enough to answer in its place.
+_Pending: TypeAlias = dict[tuple[bytes, ...], dict[int, Message]]
 
 
 class Endpoint:
@@ -58,7 +58,7 @@ class Endpoint:
         self.path = path
         self.local_path: tuple[bytes, ...] = path  # with the broker's own route in front; set by `Router.attach`
         # Requests given to this endpoint and not answered yet, where they shall fail if it goes.
-        self.pending: dict[_PendingKey, Message] | None = None
+        self.pending: _Pending | None = None
 
     def deliver(self, message: Message) -> None:
         """Takes a message that the router has addressed to this endpoint."""
@@ -67,6 +67,31 @@ class Endpoint:
     def may_see(self, event: Message) -> bool:
         """True if a private event may be delivered here."""
         return True
+
+
+class Services(dict[bytes, Endpoint]):
+    """The services of a broker by name, and by the topics that were asked for lately."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_topic: dict[bytes, Endpoint] = {}
+
+    def __setitem__(self, name: bytes, endpoint: Endpoint) -> None:
+        self.by_topic.clear()
+        super().__setitem__(name, endpoint)
+
+    def __delitem__(self, name: bytes) -> None:
+        self.by_topic.clear()
+        super().__delitem__(name)
+
+    def serving(self, topic: bytes) -> Endpoint | None:
+        """The endpoint that requests with this topic go to."""
+        endpoint = self.get(topic.partition(b".")[0])
+        if endpoint is not None:
+            if len(self.by_topic) >= 4096:
+                self.by_topic.clear()
+            self.by_topic[topic] = endpoint
+        return endpoint
 
 
 class Peer(Endpoint):
@@ -103,7 +128,7 @@ class Router:
         self.child_towards = child_towards
         self.parent: Peer | None = None
         self.children: dict[int, Peer] = {}
-        self.services: dict[bytes, Endpoint] = {}
+        self.services = Services()
         self.sequence = 0
         self._origins: dict[bytes, Endpoint] = {}  # modules and children by uuid
         self._paths: dict[tuple[bytes, ...], Endpoint] = {}  # by the whole stack of a request of theirs
@@ -131,9 +156,15 @@ class Router:
         Args:
             text: error text that goes with their EHOSTUNREACH.
         """
+        pending, endpoint.pending = endpoint.pending, None
+        deliveries: list[Delivery] = []
         self._paths.pop(endpoint.local_path, None)
         if self._origins.get(endpoint.uuid) is endpoint:
             del self._origins[endpoint.uuid]
+        # Before a parent is forgotten: what comes from there is routed differently.
+        for requests in (pending or {}).values():
+            for request in requests.values():
+                deliveries += self.receive(self.error(request, errno.EHOSTUNREACH, text), endpoint)
         if isinstance(endpoint, Peer):
             if endpoint is self.parent:
                 self.parent = None
@@ -143,10 +174,6 @@ class Router:
             del self.services[name]
         if self._subscriptions.pop(endpoint, None) is not None:
             self._matches.clear()
-        pending, endpoint.pending = endpoint.pending, None
-        deliveries: list[Delivery] = []
-        for request in (pending or {}).values():
-            deliveries += self.receive(self.error(request, errno.EHOSTUNREACH, text), endpoint)
         return deliveries
 
     # Subscriptions: by prefix, counted (spec 01, 5.2).
@@ -193,8 +220,14 @@ class Router:
             topic = message.topic_bytes or b""
             nodeid = message.aux1
             if (nodeid == FLUX_NODEID_ANY or nodeid == self.rank) and not message.flags & FLUX_MSGFLAG_UPSTREAM:
-                endpoint = self.services.get(topic.partition(b".")[0])
+                services = self.services
+                endpoint = services.by_topic.get(topic) or services.serving(topic)
                 if endpoint is not None:
+                    if endpoint.pending is None:  # nobody who may vanish: a module
+                        routes = message.routes
+                        message.routes = source.local_path + routes if routes else source.local_path
+                        message.flags |= FLUX_MSGFLAG_ROUTE
+                        return [(endpoint, message)]
                     return self._to_service(message, source, endpoint)
                 if nodeid == self.rank:
                     return self._no_service(message, source)
@@ -216,16 +249,31 @@ class Router:
     def _to_service(self, message: Message, source: Endpoint, endpoint: Endpoint) -> list[Delivery]:
         routes = message.routes
         if endpoint.is_client and b"." not in (message.topic_bytes or b""):
-            return [(source, self.error(message, errno.ENOSYS))]
+            return self._refuse(message, source, errno.ENOSYS)
         message.routes = source.local_path + routes if routes else source.local_path
         message.flags |= FLUX_MSGFLAG_ROUTE
-        if endpoint.pending is not None and not message.flags & FLUX_MSGFLAG_NORESPONSE:
-            self._remember(endpoint, message)
+        if endpoint.pending is not None:
+            self._remember(endpoint.pending, message)
         return [(endpoint, message)]
 
-    def _remember(self, endpoint: Endpoint, message: Message) -> None:
-        assert endpoint.pending is not None
-        endpoint.pending[(message.routes or (), message.aux2)] = message.copy(payload=False)
+    @staticmethod
+    def _remember(pending: _Pending, message: Message) -> None:
+        """A request goes to somebody who may vanish; or the notice that its sender does not wait any longer."""
+        routes = message.routes or ()
+        if not message.flags & FLUX_MSGFLAG_NORESPONSE:
+            requests = pending.get(routes)
+            if requests is None:
+                pending[routes] = {message.aux2: message.copy(payload=False)}
+            else:
+                requests[message.aux2] = message.copy(payload=False)
+        elif routes in pending and (message.topic_bytes or b"").endswith(b".disconnect"):
+            del pending[routes]
+
+    def _refuse(self, message: Message, source: Endpoint, errnum: int) -> list[Delivery]:
+        """The error that ends a request here, without text; nothing for one that wants no answer."""
+        if message.flags & FLUX_MSGFLAG_NORESPONSE:
+            return []
+        return [(source, self.error(message, errnum))]
 
     def _up(self, message: Message, source: Endpoint) -> list[Delivery]:
         """To the parent, for want of a local service."""
@@ -242,8 +290,8 @@ class Router:
         path = source.path if peer is self.parent else source.local_path
         message.routes = path + (message.routes or ())
         message.flags |= FLUX_MSGFLAG_ROUTE
-        if not message.flags & FLUX_MSGFLAG_NORESPONSE and peer.pending is not None:
-            self._remember(peer, message)
+        if peer.pending is not None:
+            self._remember(peer.pending, message)
         return [(peer, message)]
 
     def _request_elsewhere(self, message: Message, source: Endpoint) -> list[Delivery]:
@@ -251,10 +299,10 @@ class Router:
         nodeid = message.aux1
         if message.flags & FLUX_MSGFLAG_UPSTREAM:
             if nodeid == self.rank:
-                if self.parent is None:
-                    return [(source, self.error(message, errno.EHOSTUNREACH))]
+                if self.parent is None or source is self.parent:
+                    return self._refuse(message, source, errno.EHOSTUNREACH)
                 return self._to_peer(message, source, self.parent)
-            endpoint = self.services.get((message.topic_bytes or b"").partition(b".")[0])
+            endpoint = self.services.serving(message.topic_bytes or b"")
             if endpoint is not None:
                 return self._to_service(message, source, endpoint)
             return self._up(message, source)
@@ -265,7 +313,7 @@ class Router:
                 return self._to_peer(message, source, peer)
         elif self.parent is not None and source is not self.parent:
             return self._to_peer(message, source, self.parent)
-        return [(source, self.error(message, errno.EHOSTUNREACH))]
+        return self._refuse(message, source, errno.EHOSTUNREACH)
 
     def _no_service(self, message: Message, source: Endpoint) -> list[Delivery]:
         if message.flags & FLUX_MSGFLAG_NORESPONSE:
@@ -301,6 +349,8 @@ class Router:
         if not routes:
             return []
         if self.parent is not None and routes[0] == self.parent.uuid:
+            if source is self.parent:
+                return []
             message.routes = routes
             return [(self.parent, message)]
         origin = self._origins.get(routes[0])
@@ -314,13 +364,28 @@ class Router:
         message.routes = routes[1:]
         return [(origin, message)]
 
+    def client_awaiting(self, message: Message, source: Endpoint) -> Endpoint | None:
+        """The client that a response goes to, its routes taken off; None unless that is plain to see.
+
+        What `receive` would find, the shortest way: for the answers of modules to requests of clients.
+        """
+        endpoint = self._paths.get(message.routes)  # type: ignore[arg-type]  # None is in no dict
+        if endpoint is None or not endpoint.is_client or source.pending is not None:
+            return None
+        message.routes = ()
+        return endpoint
+
     def _answered(self, message: Message, source: Endpoint, routes: tuple[bytes, ...]) -> None:
         """A response by `source`: the request it ends is no longer pending there."""
         assert source.pending is not None
-        key = (routes, message.aux2)
-        request = source.pending.get(key)
+        requests = source.pending.get(routes)
+        if requests is None:
+            return
+        request = requests.get(message.aux2)
         if request is not None and (message.aux1 or not request.flags & FLUX_MSGFLAG_STREAMING):
-            del source.pending[key]
+            del requests[message.aux2]
+            if not requests:
+                del source.pending[routes]
 
     # Events (spec 01, section 5).
 

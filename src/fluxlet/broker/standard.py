@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,8 +16,7 @@ from flux.constants import (
     FLUX_ROLE_OWNER,
     FLUX_ROLE_USER,
 )
-from flux.core.codec import dump_payload
-from flux.core.handle import Flux
+from flux.core.dispatch import Handler, Match
 from flux.message import Message
 from fluxlet.payload import decode, read_object
 
@@ -26,11 +25,14 @@ if TYPE_CHECKING:
 
     from fluxlet.broker.host import Module
 
+_encode = msgspec.json.Encoder().encode
 _USERS = FLUX_ROLE_OWNER | FLUX_ROLE_USER
 
 _WHO = {"self": resource.RUSAGE_SELF, "children": resource.RUSAGE_CHILDREN}
 if hasattr(resource, "RUSAGE_THREAD"):
     _WHO["thread"] = resource.RUSAGE_THREAD
+
+_TYPES = {"request": 1, "response": 2, "event": 4, "control": 8}
 
 _RUSAGE_FIELDS = (
     "maxrss",
@@ -84,22 +86,20 @@ class StandardMethods:
             ("config-update", self._acknowledge, FLUX_ROLE_OWNER),
         ]
         for name, method, roles in methods:
-            watcher = module.flux.msg_watcher_create(
-                self._call, FLUX_MSGTYPE_REQUEST, f"{module.name}.{name}", args=method, rolemask=roles
-            )
-            watcher.start()
+            match = Match(FLUX_MSGTYPE_REQUEST, 0, f"{module.name}.{name}".encode())
+            Handler(module.core, match, partial(self._answer, method), roles).start()
         # What does not change is worked out once: ping is what everybody measures.
         suffix = "" if module.name == "broker" else "!" + self.broker.router.uuid[:8].decode()
         self._route_suffix = suffix
 
-    def _call(self, handle: Flux, watcher: Any, message: Message, method: Any) -> None:
+    def _answer(self, method: Callable[[Message], Any], message: Message) -> None:
         try:
             answer = method(message)
         except OSError as exc:
-            handle.respond_error(message, exc.errno or errno.EIO, exc.strerror)
+            self.module.flux.respond_error(message, exc.errno or errno.EIO, exc.strerror)
             return
         if not message.flags & FLUX_MSGFLAG_NORESPONSE:
-            self.module.core.send(message.response(dump_payload(answer)))
+            self.module.post(message.response(None if answer is None else _encode(answer) + b"\0"))
 
     def _ping(self, message: Message) -> dict[str, Any]:
         try:
@@ -113,12 +113,11 @@ class StandardMethods:
         return answer
 
     def _stats_get(self, message: Message) -> dict[str, Any]:
-        names = ("request", "response", "event", "control")
-        return {way: dict(zip(names, counts, strict=True)) for way, counts in self.module.counts.items()}
+        counts = {"tx": self.module.sent, "rx": self.module.received}
+        return {way: {name: count[kind] for name, kind in _TYPES.items()} for way, count in counts.items()}
 
     def _stats_clear(self, message: Message) -> None:
-        for counts in self.module.counts.values():
-            counts[:] = [0, 0, 0, 0]
+        self.module.sent[:] = self.module.received[:] = [0] * 9
 
     def _rusage(self, message: Message) -> dict[str, Any]:
         who = "self"

@@ -1,0 +1,115 @@
+"""Runs the benchmarks: a table, and JSON.
+
+    python benchmarks/run.py [--json FILE] [--reference PATH] [--full] [NAME...]
+
+`--reference PATH` runs the same scenarios under another `flux` executable and prints ratios. `--full` includes
+the million RPCs of the memory scenario; without it, a tenth of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+OURS = Path(sys.executable).parent / "flux"
+
+#: name: (figure shown, unit, aim, where the aim comes from)
+FIGURES = {
+    "sync_rpc": ("ratio", "x bare ping-pong", "<= 2.2", "issue 2"),
+    "pipelined_rpc": ("us", "us each, 250 in flight", "< 5", "issue 2; flux-core 36"),
+    "pipelined_get": ("us", "us each, 250 in flight, waited for", "< 5", "issue 2"),
+    "asyncio_rpc": ("ratio", "x bare ping-pong, asyncio", "", ""),
+    "events": ("per_second", "events/s to another process", "> 100000", "issue 2; flux-core 48,000"),
+    "memory": ("after_all_mb", "MB, broker after the RPCs", "< 40, flat", "issue 2"),
+    "start": ("ms", "ms, `flux start true`", "< 150", "issue 2; flux-core 700"),
+    "import_flux": ("ms", "ms over bare Python", "< 30", "issue 2"),
+}
+
+
+def wall_ms(command: list[str], times: int) -> list[float]:
+    """Wall-clock milliseconds of runs of a command."""
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        found.append((time.perf_counter() - start) * 1e3)
+    return found
+
+
+def start(flux: Path) -> dict[str, Any]:
+    """`flux start true`, beside the start of a bare interpreter."""
+    ours, bare = [], []
+    for _ in range(10):
+        ours += wall_ms([str(flux), "start", "true"], 1)
+        bare += wall_ms([sys.executable, "-c", "pass"], 1)
+    return {"ms": statistics.median(ours), "best_ms": min(ours), "bare_python_ms": statistics.median(bare)}
+
+
+def import_flux(flux: Path) -> dict[str, Any]:
+    """`import flux` over bare Python, in the interpreter that runs this."""
+    if flux != OURS:
+        python = [str(flux), "python"]
+    else:
+        python = [sys.executable]
+    with_flux, bare = [], []
+    for _ in range(15):
+        with_flux += wall_ms([*python, "-c", "import flux"], 1)
+        bare += wall_ms([*python, "-c", "pass"], 1)
+    return {"ms": min(with_flux) - min(bare), "bare_python_ms": min(bare)}
+
+
+def inside(flux: Path, name: str, full: bool) -> dict[str, Any]:
+    """A scenario of scenarios.py in an instance of its own."""
+    python = [sys.executable] if flux == OURS else [str(flux), "python"]
+    command = [str(flux), "start", *python, str(HERE / "scenarios.py"), name]
+    if name == "memory" and not full:
+        command.append("100000")
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def measure(flux: Path, name: str, full: bool) -> dict[str, Any]:
+    """One scenario under one Flux."""
+    if name == "start":
+        return start(flux)
+    if name == "import_flux":
+        return import_flux(flux)
+    return inside(flux, name, full)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fluxlet's benchmarks")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--reference", metavar="PATH", type=Path, help="another flux executable to compare with")
+    parser.add_argument("--full", action="store_true", help="the long form of the memory scenario")
+    parser.add_argument("names", nargs="*", choices=[[], *FIGURES], help="scenarios; all if none is named")
+    args = parser.parse_args()
+    results: dict[str, Any] = {"machine": {"cores": os.cpu_count(), "python": sys.version.split()[0]}}
+    print(f"{'scenario':15} {'figure':>10}  {'unit':38} {'aim':>10}  {'also':40}")
+    for name in args.names or FIGURES:
+        key, unit, aim, _ = FIGURES[name]
+        found = measure(OURS, name, args.full)
+        results[name] = {"ours": found}
+        also = " ".join(f"{other}={value:.4g}" for other, value in found.items() if other != key)
+        line = f"{name:15} {found[key]:10.4g}  {unit:38} {aim:>10}  {also:40}"
+        if args.reference:
+            theirs = measure(args.reference, name, args.full)
+            results[name]["reference"] = theirs
+            results[name]["reference_over_ours"] = theirs[key] / found[key]
+            line += f"  reference {theirs[key]:.4g} ({theirs[key] / found[key]:.2f} of ours)"
+        print(line, flush=True)
+    if args.json:
+        Path(args.json).write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,398 @@
+"""The life of a broker: what each state does, and what ends it (spec 03, sections 3.4 and 7).
+
+The state machine says where we are; this does what is to be done there and posts the event that ends the state.
+
+Rules:
+- The exit code is that of the first failure: initial program, then cleanup, then rc3.
+- A terminating signal sends SIGHUP to what runs, as the reference does. A second SIGINT or SIGTERM means it:
+  SIGTERM; every further one is SIGKILL (section 17).
+- rc1 and rc3 are in this process: their attributes name commands only if the user has set some.
+- Nothing is taken apart within a handler: in the state unload-builtins the loop is stopped, and its caller ends
+  the modules.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from syslog import LOG_CRIT, LOG_ERR, LOG_INFO, LOG_WARNING
+from typing import TYPE_CHECKING, Any
+
+from flux.reactor import Timer
+from flux.util.durations import parse_fsd
+from fluxlet.broker.guardian import Guardian, members
+from fluxlet.broker.program import (
+    Outcome,
+    Program,
+    Run,
+    command_line,
+    program_environment,
+    usable_shell,
+)
+from fluxlet.broker.state import StateMachine, Transition
+
+if TYPE_CHECKING:
+    from fluxlet.broker.broker import Broker
+    from fluxlet.broker.host import Module
+
+TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM)
+FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
+
+#: What a repeated SIGINT or SIGTERM makes of SIGHUP.
+_ESCALATION = (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL)
+#: The event that a terminating signal is in states that only wait.
+_SIGNAL_EVENTS = {"join": "parent-fail", "config-sync": "sync-fail", "quorum": "quorum-fail"}
+_GOODBYE_TIMEOUT = 60.0
+_RC_DEFAULTS = {"rc1": "flux modprobe rc1", "rc3": "flux modprobe rc3"}
+
+
+class LifeCycle:
+    """Takes a broker from its first state to its last.
+
+    Args:
+        broker: its `state` is set, its modules are not loaded yet.
+        guardian: told of the processes we start.
+        program: the initial program; None: none is run.
+    """
+
+    def __init__(self, broker: Broker, guardian: Guardian, program: Program | None) -> None:
+        assert broker.state is not None
+        self.broker = broker
+        self.machine: StateMachine = broker.state
+        self.guardian = guardian
+        self.program = program
+        self.exit_code = 0
+        self.entries: dict[str, deque[str]] = {}
+        """Commands to run, by the name of their entry: what `runat.push` is for."""
+        self.hold_goodbye: Callable[[], bool] = lambda: False
+        """Whether somebody is still to be told that we are going: see the module `shutdown`."""
+        self._rc2: Run | None = None
+        self._rc2_group = 0
+        self._command: Run | None = None
+        self._commands: deque[tuple[str, Program]] = deque()
+        self._stops = 0
+        self._goodbye_timer: Timer | None = None
+        self._actions: dict[str, Callable[[], None]] = {
+            "join": lambda: self.machine.post("parent-none"),
+            "config-sync": lambda: self.machine.post("sync-none"),
+            "init": self._rc1,
+            "quorum": self._quorum,
+            "run": self._run,
+            "cleanup": self._cleanup,
+            "shutdown": self._shutdown,
+            "finalize": self._rc3,
+            "goodbye": self.goodbye,
+            "unload-builtins": self._unload,
+        }
+        self.machine.watch(self._entered)
+        broker.on_failure = self._module_failed
+
+    def watch_signals(self) -> None:
+        """From now on signals to this process are signals to the instance. Main thread only."""
+        for signum in TERMINATING:
+            self.broker.reactor.signal(signum, self.signal).start()
+        for signum in FORWARDED:
+            self.broker.reactor.signal(signum, self._forward).start()
+
+    @property
+    def ended(self) -> bool:
+        """Modules are to be unloaded: the loop has nothing more to do."""
+        return self.machine.state in ("unload-builtins", "exit")
+
+    def fail(self, code: int = 1) -> None:
+        """Something has gone wrong: the first of such codes is the instance's exit code."""
+        self.exit_code = self.exit_code or code
+
+    def _entered(self, transition: Transition) -> None:
+        action = self._actions.get(transition.new)
+        if action is not None and transition.new != transition.old:
+            action()
+
+    # Commands: one after the other.
+
+    def _environment(self) -> dict[str, str]:
+        attributes = self.broker.attributes.visible
+        return program_environment(os.environ, attributes["local-uri"], attributes.get("jobid"))
+
+    def _shell(self) -> str:
+        shell, warning = usable_shell(os.environ)
+        if warning:
+            self.broker.log.write(LOG_WARNING, warning)
+        return shell
+
+    def _run_commands(
+        self, commands: list[tuple[str, Program]], done: Callable[[int], None], all_of_them: bool
+    ) -> None:
+        """Runs (label, program) in order; `done` gets the first exit code that is not 0."""
+        self._commands = deque(commands)
+        failed = 0
+
+        def ended(outcome: Outcome) -> None:
+            nonlocal failed
+            self._command = None
+            self.broker.log.write(outcome.severity, outcome.text)
+            failed = failed or outcome.code
+            if failed and not all_of_them:
+                self._commands.clear()
+            step()
+
+        def step() -> None:
+            if not self._commands:
+                done(failed)
+                return
+            label, program = self._commands.popleft()
+            reactor, log = self.broker.reactor, self.broker.log.write
+            self._command = Run(reactor, self.guardian, label, program, self._environment(), ended, log)
+            self._command.start()
+
+        step()
+
+    def _rc_commands(self, name: str) -> list[tuple[str, Program]]:
+        """What the user has us run as rc1 or rc3: a command of his own, or scripts."""
+        line = self.broker.attributes.visible.get(f"broker.{name}_path")
+        if line is not None and line != _RC_DEFAULTS[name]:
+            return [(f"{name}.0", command_line(line, self._shell()))] if line else []
+        scripts = []
+        for directory in os.environ.get("FLUX_RC_EXTRA", "").split(":"):
+            scripts += _executables(os.path.join(directory, f"{name}.d")) if directory else []
+        return [(f"{name}.0", Program([script], script)) for script in scripts]
+
+    # The states.
+
+    def _rc1(self) -> None:
+        commands = self._rc_commands("rc1")
+        if not commands:
+            self.machine.post("rc1-none")
+            return
+        self._run_commands(commands, self._rc1_done, all_of_them=False)
+
+    def _rc1_done(self, code: int) -> None:
+        if not code:
+            self.machine.post("rc1-success")
+        elif "broker.recovery-mode" in self.broker.attributes.names():
+            self.machine.post("rc1-ignorefail")
+        else:
+            self.fail(self._exit_norestart() or code)
+            self.machine.post("rc1-fail")
+
+    def _exit_norestart(self) -> int:
+        value = self.broker.attributes.visible.get("broker.exit-norestart", "")
+        return int(value) if value.isdigit() else 0
+
+    def _quorum(self) -> None:
+        def joined(future: Any) -> None:
+            try:
+                future.get()
+            except OSError as exc:
+                self.broker.log.write(LOG_ERR, f"groups.join broker.online: {exc.strerror}")
+                self.fail()
+                self.machine.post("quorum-fail")
+                return
+            self.broker.log.write(LOG_INFO, f"online: {self.broker.attributes.visible['hostname']} (ranks 0)")
+            self.machine.post("quorum-full")
+
+        # At size 1 we are all who can come.
+        self._rpc("groups.join", {"name": "broker.online"}, joined)
+
+    def _rpc(self, topic: str, payload: dict[str, Any], then: Callable[[Any], None]) -> None:
+        self.broker.modules["runat"].flux.rpc(topic, payload).then(then)
+
+    def _run(self) -> None:
+        if self.program is None:
+            self.machine.post("rc2-none")
+            return
+        leader = os.getpgrp() == os.getpid()
+        own_group = not leader or "broker.rc2_pgrp" in self.broker.attributes.names()
+        self._rc2 = Run(
+            self.broker.reactor,
+            self.guardian,
+            "rc2.0",
+            self.program,
+            self._environment(),
+            self._rc2_done,
+            own_group=own_group,
+        )
+        if not own_group:
+            self.guardian.add_members(os.getpgrp(), self.broker.attributes.visible["local-uri"])
+        self._rc2.start()
+        self._rc2_group = (self._rc2.pid if own_group else os.getpgrp()) if self._rc2 is not None else 0
+
+    def _rc2_done(self, outcome: Outcome) -> None:
+        self._rc2 = None
+        self.broker.log.write(outcome.severity, outcome.text)
+        self.fail(outcome.code)
+        if self.machine.state == "shutdown":
+            self._shutdown()  # a module has failed meanwhile
+        else:
+            self.machine.post("rc2-fail" if outcome.code else "rc2-success")
+
+    def _cleanup(self) -> None:
+        lines = self.entries.pop("cleanup", None)
+        if not lines:
+            self.machine.post("cleanup-none")
+            return
+        shell = self._shell()
+        commands = [(f"cleanup.{number}", command_line(line, shell)) for number, line in enumerate(lines)]
+        if self._stops:
+            self._arm_cleanup_timeout()
+        self._run_commands(commands, self._cleanup_done, all_of_them=True)
+
+    def _arm_cleanup_timeout(self) -> None:
+        text = self.broker.attributes.visible.get("broker.cleanup-timeout", "none")
+        if text == "none":
+            return
+        try:
+            seconds = parse_fsd(text)
+        except ValueError:
+            self.broker.log.write(LOG_ERR, f"broker.cleanup-timeout: '{text}' is no duration")
+            return
+
+        def expired() -> None:
+            if self.machine.state == "cleanup":
+                self.broker.log.write(LOG_ERR, f"cleanup timed out after {text}")
+                self._stop_command(signal.SIGKILL)
+
+        self.broker.reactor.timer(seconds, 0.0, expired).start()
+
+    def _cleanup_done(self, code: int) -> None:
+        self.fail(code)
+        self.machine.post("cleanup-fail" if code else "cleanup-success")
+
+    def _shutdown(self) -> None:
+        # After a panic the initial program may still be there.
+        if self._rc2 is None:
+            self.machine.post("children-none")
+
+    def _rc3(self) -> None:
+        commands = self._rc_commands("rc3")
+        if not commands:
+            self.machine.post("rc3-none")
+            return
+        self._run_commands(commands, self._rc3_done, all_of_them=True)
+
+    def _rc3_done(self, code: int) -> None:
+        self.fail(code)
+        self.machine.post("rc3-fail" if code else "rc3-success")
+
+    def goodbye(self) -> None:
+        """Goes on once nobody is to be waited for any more; to be called again when that may be so."""
+        if self.machine.state != "goodbye":
+            return
+        if not self.hold_goodbye():
+            if self._goodbye_timer is not None:
+                self._goodbye_timer.stop()
+            self.machine.post("goodbye")
+        elif self._goodbye_timer is None:
+            self._goodbye_timer = self.broker.reactor.timer(_GOODBYE_TIMEOUT, 0.0, self._goodbye_late)
+            self._goodbye_timer.start()
+
+    def _goodbye_late(self) -> None:
+        self.broker.log.write(LOG_ERR, f"goodbye timeout after {_GOODBYE_TIMEOUT:.1f}s")
+        self.machine.post("goodbye")
+
+    def _unload(self) -> None:
+        # Before anybody is told of this state: who watches sees the end of the connection instead.
+        self.broker.server.shutdown()
+        self.broker.reactor.stop()
+
+    # What ends it.
+
+    def stop(self, escalate: bool = False) -> None:
+        """The instance is to end: what runs is told so. Has no effect once it is ending."""
+        state = self.machine.state
+        if state in ("run", "shutdown") and self._rc2 is not None:
+            # Only who insists is served with more than a hangup.
+            self._stops = min(self._stops + 1, len(_ESCALATION)) if escalate or not self._stops else 1
+            self._rc2.stopping = True
+            self._rc2.signal(_ESCALATION[self._stops - 1])
+        elif state == "run":
+            self._stops = self._stops or 1
+            self.machine.post("shutdown")
+
+    def signal(self, signum: int) -> None:
+        """A terminating signal has come (spec 03, 7.6)."""
+        state = self.machine.state
+        if state == "run" or (state == "shutdown" and self._rc2 is not None):
+            self.broker.log.write(LOG_INFO, f"signal {int(signum)}")
+            self.stop(escalate=signum in (signal.SIGINT, signal.SIGTERM))
+        elif state in ("init", "cleanup", "finalize") and self._command is not None:
+            self._stops = min(self._stops + 1, len(_ESCALATION))
+            self._stop_command(_ESCALATION[self._stops - 1])
+        elif state in _SIGNAL_EVENTS:
+            self.fail()
+            self.machine.post(_SIGNAL_EVENTS[state])
+        else:
+            self.broker.log.write(LOG_INFO, f"ignored signal {int(signum)} in {state}")
+
+    def _stop_command(self, signum: int) -> None:
+        """Ends the current command; those after it are not run."""
+        self._commands.clear()
+        if self._command is not None:
+            self._command.signal(signum)
+
+    def _forward(self, signum: int) -> None:
+        """SIGUSR1, SIGUSR2: for all running jobs."""
+
+        def answered(future: Any) -> None:
+            try:
+                count = future.get()["count"]
+            except (OSError, KeyError, TypeError):
+                self.broker.log.write(LOG_INFO, f"killall failed, delivering signal {int(signum)} locally instead")
+                self.signal(signum)
+                return
+            if count:
+                self.broker.log.write(LOG_INFO, f"forwarded signal {int(signum)} to {count} jobs")
+
+        payload = {"dry_run": False, "userid": -1, "signum": int(signum)}
+        self._rpc("job-manager.killall", payload, answered)
+
+    def _module_failed(self, module: Module) -> None:
+        value = self.broker.attributes.visible.get("broker.module-nopanic", "0")
+        if value == "0":
+            self.panic()
+
+    def panic(self) -> None:
+        """The instance cannot go on: it ends with exit code 1, without cleanup."""
+        self.fail()
+        self.machine.post("panic")
+        if self._rc2 is not None:
+            self.stop()
+
+    def loop_failed(self, text: str) -> None:
+        """A callback of the loop has raised: a defect of ours, which ends the instance."""
+        for line in text.splitlines():
+            self.broker.log.write(LOG_CRIT, line)
+        self.panic()
+
+    def end_programs(self) -> None:
+        """Everything has ended, or must end now: nothing that we have started is to stay."""
+        for run in (self._rc2, self._command):
+            if run is not None:
+                run.signal(signal.SIGKILL)
+        if not self._rc2_group:
+            return
+        # What the initial program has left in its group hears of the end of its session, so to say.
+        if self._rc2_group != os.getpgrp():
+            _kill(os.killpg, self._rc2_group)
+        else:
+            for pid in members(self._rc2_group, self.broker.attributes.visible["local-uri"]):
+                _kill(os.kill, pid)
+
+
+def _kill(how: Callable[[int, int], None], number: int) -> None:
+    try:
+        how(number, signal.SIGHUP)
+        how(number, signal.SIGCONT)
+    except (ProcessLookupError, PermissionError):
+        return  # gone, or not ours any more
+
+
+def _executables(directory: str) -> list[str]:
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        return []
+    paths = [os.path.join(directory, name) for name in names]
+    return [path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)]

@@ -1,0 +1,294 @@
+"""A broker's process, from its options to its exit code (spec 03, sections 1 to 8).
+
+`run` is the whole of it: configuration, attributes, directories, modules, the life cycle, and out again. It is
+for the main thread of a process that does nothing else.
+
+Rules:
+- Whatever goes wrong before there is a log is one line on stderr and exit code 1.
+- What was made is removed on every way out; `_Leftovers` knows what that is, and the guardian knows it too.
+- Nothing is written to stdout.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sys
+import time
+import traceback
+import uuid
+from syslog import LOG_CRIT, LOG_WARNING
+
+from flux.reactor import tls
+from fluxlet.broker import configuration, rundir
+from fluxlet.broker.attributes import Attributes
+from fluxlet.broker.broker import Broker
+from fluxlet.broker.builtins import load_builtins
+from fluxlet.broker.guardian import Guardian
+from fluxlet.broker.lifecycle import LifeCycle
+from fluxlet.broker.options import BrokerOptions
+from fluxlet.broker.program import Program, initial_program, usable_shell
+from fluxlet.broker.state import StateMachine
+
+#: Of the instance or job that we were started in; the broker's own environment does without (spec 03, 16).
+_NOT_OURS = ("FLUX_URI", "FLUX_KVS_NAMESPACE", "FLUX_JOB_ID_PATH", "FLUX_PROXY_REMOTE")
+_BOOT_METHODS = ("config", "simple", "libpmi2", "libpmi", "single")
+
+
+class StartError(Exception):
+    """The broker cannot start; the text says why. `plain`: there is no log yet, not even in form."""
+
+    def __init__(self, text: str, plain: bool = False) -> None:
+        super().__init__(text)
+        self.plain = plain
+
+
+def run(options: BrokerOptions, guardian: Guardian, front_end: str | None = None) -> int:
+    """Runs a broker until its instance ends; returns the exit code.
+
+    Args:
+        options: the command line.
+        guardian: forked already.
+        front_end: the path of the `flux` command, for `<rundir>/bin/flux`.
+    """
+    leftovers = _Leftovers(guardian)
+    try:
+        try:
+            broker, life = _assemble(options, guardian, leftovers, front_end)
+        except StartError as exc:
+            _complain(options, exc)
+            return 1
+        return _live(broker, life)
+    finally:
+        leftovers.remove()
+        guardian.dismiss()
+
+
+def _complain(options: BrokerOptions, error: StartError) -> None:
+    if error.plain:
+        print(f"flux-broker: {error}", file=sys.stderr)
+        return
+    # The form of a log line; the host's name stands for the rank, which is not known yet.
+    where = f"broker.crit[{options.attributes.get('hostname') or socket.gethostname()}]"
+    if options.verbose:
+        print(f"<{LOG_CRIT}>{where}: {error}", file=sys.stderr)
+    else:
+        now = time.time()
+        stamp = time.strftime("%b %d %H:%M:%S", time.localtime(now)) + f".{int(now % 1 * 1e6):06d}"
+        print(f"{stamp} {time.strftime('%Z %Y', time.localtime(now))} {where}: {error}", file=sys.stderr)
+
+
+class _Leftovers:
+    """What the broker has made outside of itself, in the order of making."""
+
+    def __init__(self, guardian: Guardian) -> None:
+        self._guardian = guardian
+        self._paths: list[str] = []
+        self._locks: list[int] = []
+
+    def add(self, path: str) -> None:
+        """A file or directory to remove at the end."""
+        self._paths.append(path)
+        self._guardian.add_path(os.path.abspath(path))
+
+    def use(self, directory: rundir.Directory) -> None:
+        """A directory that the broker uses."""
+        if directory.cleanup:
+            self.add(directory.path)
+        if directory.temporary:
+            self._locks.append(rundir.claim(directory))
+
+    def remove(self) -> None:
+        """Removes it all."""
+        for path in reversed(self._paths):
+            if os.path.isdir(path) and not os.path.islink(path):
+                rundir.remove_tree(path)
+            elif os.path.lexists(path):
+                os.unlink(path)
+        for fd in self._locks:
+            os.close(fd)
+
+
+def _assemble(
+    options: BrokerOptions, guardian: Guardian, leftovers: _Leftovers, front_end: str | None
+) -> tuple[Broker, LifeCycle]:
+    """A broker in its first state, with its socket listening and its built-in modules running."""
+    settings = options.attributes
+    for name in settings:
+        try:
+            Attributes.check_command_line(name)
+        except ValueError as exc:
+            raise StartError(str(exc), plain=True) from None
+    if options.verbose:
+        settings.setdefault("log-stderr-mode", "local")
+        settings.setdefault("log-stderr-level", str(min(5 + options.verbose, 7)))
+    for name in _NOT_OURS:
+        os.environ.pop(name, None)
+    config_path = options.config_path or settings.get("config.path") or os.environ.get("FLUX_CONF_DIR")
+    try:
+        config = configuration.load(config_path, options.conf)
+    except configuration.ConfigError as exc:
+        raise StartError(str(exc)) from None
+    method = _bootstrap(options)
+    shell, shell_warning = usable_shell(os.environ)
+    program = _initial_program(options, shell)
+    warnings = [shell_warning] if shell_warning and program is not None else []
+    try:
+        socket_path, directories = _directories(settings, leftovers, warnings)
+    except rundir.DirectoryError as exc:
+        raise StartError(str(exc)) from None
+
+    attributes = Attributes(settings)
+    hostname = settings.get("hostname") or socket.gethostname()
+    known: dict[str, str | None] = {
+        "rank": "0",
+        "size": "1",
+        "hostname": hostname,
+        "hostlist": settings.get("hostlist") or hostname,
+        "security.owner": str(os.getuid()),
+        "local-uri": f"local://{socket_path}",
+        "parent-uri": None,
+        "instance-level": "0",
+        "jobid-path": "/",
+        "broker.boot-method": method,
+        "broker.mapping": "[[0,1,1,1]]",
+        "broker.critical-ranks": settings.get("broker.critical-ranks") or "0",
+        "broker.pid": str(os.getpid()),
+        "broker.uuid": str(uuid.uuid4()),
+        "broker.starttime": f"{time.time():.2f}",
+        **directories,
+    }
+    if config_path:
+        known["config.path"] = config_path
+    for name, value in known.items():
+        attributes.set_internal(name, value)
+
+    try:
+        broker = Broker(attributes, config)
+    except ValueError as exc:
+        raise StartError(str(exc)) from None
+    for warning in warnings:
+        broker.log.write(LOG_WARNING, warning)
+    machine = StateMachine(broker.log.write)
+    broker.state = machine
+    broker.life = life = LifeCycle(broker, guardian, program)
+    try:
+        broker.server.listen(socket_path)
+    except OSError as exc:
+        raise StartError(f"{socket_path}: {exc.strerror}") from None
+    if directories["rundir-cleanup"] == "0" or os.path.dirname(socket_path) != directories["rundir"]:
+        leftovers.add(socket_path)
+    _link_front_end(directories["rundir"] or ".", front_end, leftovers)
+    _become_broker()
+    load_builtins(broker)
+    return broker, life
+
+
+def _bootstrap(options: BrokerOptions) -> str:
+    """The boot method. Raises StartError."""
+    method = options.attributes.get("broker.boot-method")
+    if method is not None and method not in _BOOT_METHODS:
+        raise StartError(f"bootstrap: plugin matching '{method}' not found")
+    size = os.environ.get("PMI_SIZE", "1") if "PMI_FD" in os.environ else "1"
+    if size != "1":
+        raise StartError(
+            f"bootstrap: simple: the launcher starts {size} brokers: several ranks need the overlay network, "
+            "which this version of fluxlet does not have yet"
+        )
+    return method or ("simple" if options.test_size else "single")
+
+
+def _initial_program(options: BrokerOptions, shell: str) -> Program | None:
+    """What runs in the instance; None for nothing. Raises StartError."""
+    if "broker.rc2_none" in options.attributes:
+        return None
+    program = initial_program(options.command, shell)
+    if program.interactive and not os.isatty(0):
+        raise StartError("stdin is not a tty - can't run interactive shell")
+    return program
+
+
+def _directories(
+    settings: dict[str, str | None], leftovers: _Leftovers, warnings: list[str]
+) -> tuple[str, dict[str, str | None]]:
+    """Makes rundir and statedir; returns the path of the socket and the attributes about them."""
+    attributes: dict[str, str | None] = {}
+    cleaned = set()
+    for name in ("rundir", "statedir"):
+        given = settings.get(name)
+        parent, warning = rundir.default_parent(name, os.environ.get("TMPDIR"))
+        if given is None:
+            if warning:
+                warnings.append(warning)
+            if parent not in cleaned:
+                cleaned.add(parent)
+                rundir.remove_stale(parent)
+        directory = rundir.prepare(name, given, parent)
+        wish = settings.get(f"{name}-cleanup")
+        if wish is not None:
+            directory = rundir.Directory(directory.path, wish == "1", directory.temporary)
+        leftovers.use(directory)
+        attributes[name] = directory.path
+        attributes[f"{name}-cleanup"] = "1" if directory.cleanup else "0"
+    return rundir.socket_path(settings.get("local-uri"), attributes["rundir"] or "."), attributes
+
+
+def _link_front_end(directory: str, front_end: str | None, leftovers: _Leftovers) -> None:
+    """Makes DIRECTORY/bin/flux: what a remote client that knows only the socket's place runs."""
+    bin_directory = os.path.join(directory, "bin")
+    link = os.path.join(bin_directory, "flux")
+    try:
+        if not os.path.isdir(bin_directory):
+            os.mkdir(bin_directory, 0o700)
+            leftovers.add(bin_directory)
+        if os.path.lexists(link):
+            os.unlink(link)
+        if front_end is not None:
+            os.symlink(front_end, link)
+        else:
+            # Run as `python -m fluxlet`, from a place without a console script.
+            source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+            with open(link, "w", encoding="utf-8") as file:
+                file.write(
+                    f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {source!r})\n"
+                    "from fluxlet.cmd.driver import main\nsys.exit(main())\n"
+                )
+            os.chmod(link, 0o700)
+    except OSError as exc:
+        raise StartError(f"rundir error creating {link}: {exc.strerror}") from None
+
+
+def _become_broker() -> None:
+    """What a broker's process is like: its name, and as many descriptors as the system lets it have."""
+    try:
+        with open("/proc/self/comm", "w", encoding="ascii") as comm:
+            comm.write("flux-broker-0")
+    except OSError:
+        pass  # decoration, and Linux only
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            return  # macOS refuses what it calls unlimited: the soft limit stays
+
+
+def _live(broker: Broker, life: LifeCycle) -> int:
+    """From the first state to the last; returns the exit code."""
+    assert broker.state is not None
+    life.watch_signals()
+    failures = 0
+    try:
+        broker.state.post("builtins-success")
+        while not life.ended and failures < 2:
+            broker.reactor.run()
+            if tls.exception is not None:
+                failures += 1
+                exc, tls.exception = tls.exception, None
+                life.loop_failed("".join(traceback.format_exception(exc)))
+        broker.shutdown()
+        broker.state.post("builtins-done")
+    finally:
+        life.end_programs()
+    return life.exit_code
