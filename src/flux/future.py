@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from flux.core.arguments import c_int, is_null, text_bytes
 from flux.core.future_state import CompositeState, FutureState
 from flux.reactor import tls
-from flux.wrapper import InvalidArguments, WrapperPimpl, local_error
+from flux.wrapper import NULL_HANDLE_TEXT, InvalidArguments, WrapperPimpl, local_error
 
 if TYPE_CHECKING:
     from flux.core.flux_t import FluxT
@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from flux.core.handle import Flux
     from flux.reactor import Reactor
 
-_NULL_TEXT = "Attempting to call a cached, bound method that requires a handle with a NULL handle"
-
 
 class _NoState:
     """Stands for the state of a future whose handle was set to None."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise ValueError(_NULL_TEXT)
+        raise ValueError(NULL_HANDLE_TEXT)
 
 
 _NO_STATE: Any = _NoState()
@@ -49,6 +47,7 @@ class Future(WrapperPimpl):
     cb_handle: Any = None
     stopped: bool = False
     _state: Any = _NO_STATE
+    _flux: Flux | FluxT | None = None  # kept alive as long as the future
 
     def __init__(self, future_handle: Any, prefixes: Any = None, pimpl_t: Any = None) -> None:
         if isinstance(future_handle, Future):
@@ -159,10 +158,12 @@ class Future(WrapperPimpl):
         def run() -> None:
             try:
                 result = callback(self, *args, **kwargs)
-                if result is not None and hasattr(result, "send") and hasattr(result, "throw"):
+                if result is not None and isinstance(result, Coroutine):
                     from flux.core.coroutine import spawn
 
-                    spawn(self.get_flux(), result)
+                    owner = self.get_flux()
+                    assert owner is not None  # its loop has just called us
+                    spawn(owner, result)
             except BaseException:
                 if state.ready:
                     state.reset()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self
 
 from flux.constants import (
@@ -236,7 +236,7 @@ class Message(WrapperPimpl):
 
         return MessagePimpl(self)
 
-    @property
+    @property  # type: ignore[misc]  # read-only: a message is its own handle
     def handle(self) -> Message:
         """The opaque message, to be passed where one is expected."""
         return self
@@ -407,7 +407,7 @@ class MessageWatcher(Watcher):
 
     def _deliver(self, message: Message) -> None:
         result = self.callback(self.flux_handle, self, message, self.args)
-        if result is not None and hasattr(result, "send") and hasattr(result, "throw"):
+        if result is not None and isinstance(result, Coroutine):
             from flux.core.coroutine import run_handler
 
             run_handler(self.flux_handle, result, message)
@@ -420,4 +420,8 @@ class MessageWatcher(Watcher):
         """Stops receiving; returns None."""
         super().stop()
 
-
+    def destroy(self) -> None:
+        """Stops for good, and uncovers the watchers that this one covered."""
+        if self.handle is not None:
+            self.handle.destroy()
+        super().destroy()

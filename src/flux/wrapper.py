@@ -258,7 +258,6 @@ class Wrapper(WrapperBase):
         prefixes: Sequence[str] = (),
         destructor: Callable[[Any], Any] | None = None,
     ) -> None:
-        self._handle = None
         self.ffi = ffi
         self.lib = lib
         self.match = ffi.typeof(handle) if match is None and handle is not None else match

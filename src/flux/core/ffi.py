@@ -275,8 +275,6 @@ class FFI:
     """The object `ffi`: one a process."""
 
     NULL = NULL
-    CData = CData
-    CType = CType
 
     def __init__(self) -> None:
         self._local = threading.local()

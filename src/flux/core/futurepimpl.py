@@ -18,7 +18,7 @@ class FuturePimpl(Wrapper):
     ffi = ffi
     lib = lib
     match = CType("flux_future_t *")
-    prefixes = ("flux_future_",)
+    prefixes: tuple[str, ...] = ("flux_future_",)
 
     def __init__(self, future: Future) -> None:
         self._future = future

@@ -21,4 +21,4 @@ class MessagePimpl(Wrapper):
     prefixes = ("flux_msg_",)
 
     def __init__(self, message: Message) -> None:
-        self._handle = message
+        self.handle = message
