@@ -15,7 +15,7 @@ import uuid as uuidlib
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flux.constants import FLUX_MSGTYPE_RESPONSE, FLUX_ROLE_NONE
 from flux.message import Message
@@ -28,6 +28,10 @@ from fluxlet.broker.local_server import Limits, LocalServer
 from fluxlet.broker.log import Log
 from fluxlet.broker.router import LOCAL_OWNER, Delivery, Endpoint, Router
 from fluxlet.service import Service
+
+if TYPE_CHECKING:
+    from fluxlet.broker.lifecycle import LifeCycle
+    from fluxlet.broker.state import StateMachine
 
 #: Messages of modules worked off before the loop looks after everybody else.
 _BATCH = 1024
@@ -61,6 +65,9 @@ class Broker:
         self.clients = Clients(self.router)
         self.now = monotonic()  # of the last time the loop was about to wait
         self.log = Log(self)
+        self.state: StateMachine | None = None
+        """Where the broker is in its life; None: it was put together without one, and runs."""
+        self.life: LifeCycle | None = None
         self.modules: dict[str, Module] = {}
         self.on_failure: Callable[[Module], None] = lambda module: self.reactor.stop_error()
         self._work: deque[tuple[Endpoint, Message]] = deque()
