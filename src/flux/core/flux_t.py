@@ -345,9 +345,6 @@ class FluxT:
         """The descriptor to poll for input, -1 if there is none."""
         return self.link.connector.fileno()
 
-    def before_poll(self) -> None:
-        """Nothing is held back: a client's messages go out when they are sent."""
-
     def read_ready(self) -> bool:
         """Takes what the connection has without blocking; True if there is something to dispatch."""
         link = self.link

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -43,8 +44,9 @@ class FdEvent(Event):
                 self.reactor.descriptors.update(self.fd)
 
     def _begin(self) -> None:
-        if self.fd < 0 or not self.events:
-            os.fstat(self.fd)  # polling will not refuse it: EBADF comes from here
+        # EBADF comes from here: an interest of nothing never gets to the kernel, and a poller that is made
+        # only now may itself be given the number of a descriptor that is closed.
+        os.fstat(self.fd)
         self.reactor.descriptors.add_event(self.fd, self)
 
     def _end(self) -> None:
@@ -52,15 +54,22 @@ class FdEvent(Event):
         self.reactor.descriptors.remove_event(self.fd, self)
 
 
+class ReaderEvent(FdEvent):
+    """An `FdEvent` that is reported from within the poll (see `Reactor.reader`)."""
+
+    __slots__ = ()
+
+
 class Entry:
     """One descriptor and its watchers. The tuples are replaced, never changed: the loop may be walking them."""
 
-    __slots__ = ("events", "interest", "sources")
+    __slots__ = ("events", "interest", "reader", "sources")
 
     def __init__(self) -> None:
         self.sources: tuple[SourceEvent, ...] = ()
         self.events: tuple[FdEvent, ...] = ()
         self.interest = 0
+        self.reader: Callable[[int, int], None] | None = None
 
 
 class Descriptors:
@@ -90,6 +99,8 @@ class Descriptors:
 
     def add_source(self, fd: int, source: SourceEvent) -> None:
         entry = self.entries.setdefault(fd, Entry())
+        if entry.reader is not None:
+            raise OSError(errno.EEXIST, f"descriptor {fd} has a reader, which shares it with nobody")
         before = entry.sources
         entry.sources = (*before, source)
         try:
@@ -106,12 +117,16 @@ class Descriptors:
 
     def add_event(self, fd: int, event: FdEvent) -> None:
         entry = self.entries.setdefault(fd, Entry())
+        if entry.reader is not None or (isinstance(event, ReaderEvent) and (entry.events or entry.sources)):
+            raise OSError(errno.EEXIST, f"descriptor {fd} has a reader, which shares it with nobody")
         before = entry.events
         entry.events = (*before, event)
+        entry.reader = event.callback if isinstance(event, ReaderEvent) else None
         try:
             self.update(fd)
         except OSError:
             entry.events = before
+            entry.reader = None
             self._drop_unused(fd, entry)
             raise
         self.event_count += 1
@@ -119,6 +134,7 @@ class Descriptors:
     def remove_event(self, fd: int, event: FdEvent) -> None:
         entry = self.entries[fd]
         entry.events = tuple(other for other in entry.events if other is not event)
+        entry.reader = None
         self.event_count -= 1
         self._shrink(fd, entry)
 

@@ -122,9 +122,8 @@ class Source(Protocol):
         """
         ...
 
-    def before_poll(self) -> None:
-        """The loop is about to poll, or to end: flush batched output. Called whether or not the event is active."""
-        ...
+    # A source may also have a method `before_poll(self) -> None`: the loop is about to poll, or to end, and output
+    # that was batched goes out. It is called whether or not the event is active.
 
 
 class SourceEvent(Event):

@@ -103,19 +103,24 @@ def _run_in_main_thread(reactor: Reactor, flags: int) -> int:
         tls.reactor_depth += 1
         try:
             count = reactor.run(flags)
-            stored = tls.exception
             if run.signalled:
-                # A user's SIGINT event also runs, though the loop ended too early to call it.
-                reactor.deliver_signal(signal.SIGINT)
+                _settle(run)
         finally:
             tls.reactor_depth -= 1
     finally:
         end_interruptible(run)
+    return count
+
+
+def _settle(run: _Run) -> None:
+    """After a SIGINT: a user's event for it runs, though the loop ended too early; KeyboardInterrupt prevails."""
+    # Not in the caller: a frame that the traceback leads back to must not hold the exception.
+    stored = tls.exception
+    run.reactor.deliver_signal(signal.SIGINT)
     if run.interrupted:
         tls.exception = KeyboardInterrupt()
-    elif run.signalled and isinstance(stored, KeyboardInterrupt):
+    elif isinstance(stored, KeyboardInterrupt):
         tls.exception = stored
-    return count
 
 
 _LOOP_CODE = frozenset({Reactor._loop.__code__, Reactor.run.__code__, _run_in_main_thread.__code__})

@@ -68,7 +68,7 @@ class Connection(Client):
         self.out_size = 0
         self.limit = server.limits.queue
         self.blocked = False
-        self.event = server.reactor.fd(sock.fileno(), FLUX_POLLIN, self._on_event)
+        self.event = server.reactor.reader(sock.fileno(), FLUX_POLLIN, self._on_event)
         self.event.start()
 
     def deliver(self, message: Message) -> None:
