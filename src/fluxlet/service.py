@@ -8,16 +8,24 @@ errno and text: validation is one call that raises.
 from __future__ import annotations
 
 import errno
+from binascii import b2a_base64
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flux.brokermod import BrokerModule
-from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGFLAG_STREAMING, FLUX_MSGTYPE_REQUEST
+from flux.constants import (
+    FLUX_MSGFLAG_NORESPONSE,
+    FLUX_MSGFLAG_STREAMING,
+    FLUX_MSGTYPE_REQUEST,
+    FLUX_ROLE_ALL,
+)
+from flux.core.codec import dump_payload
 from flux.core.handle import Flux
 from flux.message import Message
 
 if TYPE_CHECKING:
     from fluxlet.broker.broker import Broker
+    from fluxlet.broker.host import Module
 
 
 class Service(BrokerModule):
@@ -25,6 +33,7 @@ class Service(BrokerModule):
 
     def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
         self.broker = broker
+        self.module: Module = handle.core.aux[b"fluxlet::module"]  # type: ignore[assignment]  # set by the Module
         super().__init__(handle, *args)
 
     def _callback(self, method: Callable[[Message], Any]) -> Callable[[Flux, Any, Message, Any], Any]:
@@ -39,6 +48,31 @@ class Service(BrokerModule):
                 return None
 
         return call
+
+    def serve_all(self, topic: str, method: Callable[[Message], Any]) -> None:
+        """Makes `method` the handler of NAME.`topic` for every role: for what connected guests may always ask."""
+        watcher = self.handle.msg_watcher_create(
+            self._callback(method), FLUX_MSGTYPE_REQUEST, f"{self.name}.{topic}", rolemask=FLUX_ROLE_ALL
+        )
+        watcher.start()
+        self._watchers.append(watcher)
+
+    def answer(self, request: Message, raw: bytes | None = None) -> None:
+        """Answers a request with success; `raw` is the payload as it goes on the wire. The shortest way."""
+        if not request.flags & FLUX_MSGFLAG_NORESPONSE:
+            self.module.post(request.response(raw))
+
+    async def publish(self, topic: str, payload: Any = None) -> int:
+        """Publishes an event, and returns its sequence number when it is on its way to all (spec 01, 5.3).
+
+        Raises OSError, EHOSTUNREACH if rank 0 cannot be reached.
+        """
+        request: dict[str, Any] = {"topic": topic, "flags": 0}
+        raw = dump_payload(payload)
+        if raw is not None:
+            request["payload"] = b2a_base64(raw, newline=False).decode()
+        answer = await self.handle.rpc("event.publish", request, 0)
+        return int(answer["seq"])
 
     def stop_service(self) -> None:
         """Called when the module is unloaded: let go of timers, pending requests and whatever else it holds."""
@@ -67,3 +101,9 @@ def require_streaming(message: Message, text: str | None = None) -> None:
     """Raises OSError(EPROTO) for a request that does not ask for a stream."""
     if not message.flags & FLUX_MSGFLAG_STREAMING:
         raise OSError(errno.EPROTO, text)
+
+
+def check_no_payload(message: Message) -> None:
+    """For methods without arguments: any text is ignored, what is no text is OSError(EPROTO) (spec 01, 1.7)."""
+    if message.raw is not None and message.raw[-1:] != b"\0":
+        raise OSError(errno.EPROTO, None)

@@ -42,7 +42,7 @@ class Access:
             table = read_table(config.get("access", {}), types, strict=True)
         except ValueError as exc:
             raise ValueError(f"error parsing [access] configuration: {exc}") from None
-        roles = table.pop("roles", {})
+        roles = table.get("roles", {})
         if not isinstance(roles, dict):
             raise ValueError("[access.roles] must be a table")
         for role in roles:
@@ -51,15 +51,18 @@ class Access:
         admin = roles.get("admin", {})
         if not isinstance(admin, dict):
             raise ValueError("[access.roles.admin] must be a table")
-        names = {}
-        for key in admin:
+        for key, value in admin.items():
             if key not in ("users", "groups"):
                 raise ValueError(f"unknown key '{key}' in [access.roles.admin]")
-            value = admin[key]
             if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
                 raise ValueError(f"[access.roles.admin] {key} must be a string array")
-            names["admin_" + key] = tuple(value)
-        return cls(**{key.replace("-", "_"): value for key, value in table.items()}, **names)
+        return cls(
+            allow_guest_user=table.get("allow-guest-user", False),
+            allow_root_owner=table.get("allow-root-owner", False),
+            private_mode=table.get("private-mode", False),
+            admin_users=tuple(admin.get("users", ())),
+            admin_groups=tuple(admin.get("groups", ())),
+        )
 
     def roles(self, uid: int, owner: int, log: Callable[[int, str], None]) -> int:
         """The roles of a user who connects, FLUX_ROLE_* bits; FLUX_ROLE_NONE if he may not.

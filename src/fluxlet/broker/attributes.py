@@ -16,6 +16,8 @@ import fnmatch
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from flux.conf_builtin import conf_builtin_get
+
 #: May be given on the command line.
 COMMAND_LINE = 4
 #: May be updated once it is there.
@@ -113,6 +115,8 @@ PATTERNS: dict[str, int] = {
 
 #: What an instance has if nobody says otherwise, as far as it is the same everywhere.
 DEFAULTS: dict[str, str | None] = {
+    # That of the release whose protocol we speak: its tools compare (spec 03, 14.7).
+    "version": "0.88.0",
     "parent-uri": None,
     "instance-level": "0",
     "jobid-path": "/",
@@ -130,6 +134,8 @@ DEFAULTS: dict[str, str | None] = {
     "broker.sd-stop-timeout": "none",
     "broker.rc1_path": "flux modprobe rc1",
     "broker.rc3_path": "flux modprobe rc3",
+    "conf.shell_initrc": conf_builtin_get("shell_initrc"),
+    "conf.shell_pluginpath": conf_builtin_get("shell_pluginpath"),
     "log-ring-size": "1024",
     "log-level": "7",
     "log-stderr-level": "3",

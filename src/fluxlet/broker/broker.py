@@ -17,16 +17,17 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from flux.constants import FLUX_MSGTYPE_RESPONSE, FLUX_ROLE_NONE
+from flux.constants import FLUX_MSGTYPE_RESPONSE
 from flux.message import Message
 from flux.reactor import Reactor
 from flux.wire import Framer
+from fluxlet.broker.access import Access
 from fluxlet.broker.attributes import Attributes
 from fluxlet.broker.clients import Client, Clients
 from fluxlet.broker.host import Module
 from fluxlet.broker.local_server import Limits, LocalServer
 from fluxlet.broker.log import Log
-from fluxlet.broker.router import LOCAL_OWNER, Delivery, Endpoint, Router
+from fluxlet.broker.router import Delivery, Endpoint, Router
 from fluxlet.service import Service
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Broker:
         config: the configuration, as `config.get` gives it.
         limits: bounds on clients.
         child_towards: the child on the way to a rank below this one (overlay).
+
+    Raises ValueError, with the text for the user, for attributes or a configuration that will not do.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Broker:
     ) -> None:
         self.attributes = attributes
         self.config: dict[str, Any] = config or {}
+        self.access = Access.parse(self.config)
         self.rank = int(attributes.visible["rank"])
         self.owner = os.getuid()
         self.reactor = reactor or Reactor()
@@ -87,14 +91,21 @@ class Broker:
 
     # Modules.
 
-    def load(self, name: str, factory: type[Service], path: str = "builtin", internal: bool = False) -> Module:
+    def load(
+        self,
+        name: str,
+        factory: type[Service],
+        path: str = "builtin",
+        internal: bool = False,
+        args: tuple[str, ...] = (),
+    ) -> Module:
         """Loads a module into this process. Raises OSError(EEXIST) for a name in use."""
         if name in self.modules or name.encode() in self.router.services:
             raise FileExistsError(17, f"module {name} is loaded already")
         module = Module(self, name, path, internal)
         self.modules[name] = module
         try:
-            module.start(factory)
+            module.start(factory, args)
         except BaseException:
             del self.modules[name]
             module.stop()
@@ -202,9 +213,7 @@ class Broker:
 
     def authorize(self, uid: int) -> int:
         """The roles of a uid, by the `[access]` configuration; 0 if it may not connect (spec 01, 7.2)."""
-        if uid == self.owner:
-            return LOCAL_OWNER
-        return FLUX_ROLE_NONE
+        return self.access.roles(uid, self.owner, self.log.write)
 
     def shutdown(self) -> None:
         """Ends clients and modules, and closes the loop."""
@@ -212,5 +221,3 @@ class Broker:
         for name in reversed(list(self.modules)):
             self.unload(name)
         self.reactor.close()
-
-

@@ -77,13 +77,13 @@ class Module(Endpoint):
         self.flux.log_set_appname(name)
         self.standard: StandardMethods | None = None
 
-    def start(self, factory: type[Service]) -> None:
+    def start(self, factory: type[Service], args: tuple[str, ...] = ()) -> None:
         """Makes the module's object, which registers its handlers. Raises what its constructor raises."""
         self.broker.router.attach(self)
         self.broker.router.services[self.name.encode()] = self
         if not self.internal or self.name == "broker":
             self.standard = StandardMethods(self)
-        self.instance = factory(self.flux, self.broker)
+        self.instance = factory(self.flux, self.broker, *args)
         self.status = STATUS_RUNNING
 
     def stop(self) -> None:

@@ -33,9 +33,7 @@ SEVERITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "deb
 Listener = Callable[[int, bytes], None]
 
 #: `<PRI>1 TIMESTAMP HOSTNAME APPNAME PROCID MSGID SD MESSAGE`; SD ends at the first space outside brackets.
-_header = re.compile(
-    rb"<(\d{1,3})>1 ([^ ]+) ([^ ]+) ([^ ]+) [^ ]+ [^ ]+ (?:\[[^\]]*\]|[^ \[])+(?: |\Z)"
-).match
+_header = re.compile(rb"<(\d{1,3})>1 ([^ ]+) ([^ ]+) ([^ ]+) [^ ]+ [^ ]+ (?:\[[^\]]*\]|[^ \[])+(?: |\Z)").match
 _line_breaks = re.compile(r"[\r\n]+").split
 
 _LEVELS = {
@@ -84,8 +82,7 @@ class Log:
     Args:
         broker: its rank and attributes are used.
 
-    Raises ValueError, with the text for the user, for an attribute that will not do; OSError if the log file
-    cannot be opened.
+    Raises ValueError, with the text for the user, for an attribute that will not do.
     """
 
     level: int
@@ -115,7 +112,10 @@ class Log:
         broker.attributes.watch("log-stderr-level", self._configure)
         path = broker.attributes.visible.get("log-filename")
         if path is not None:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as exc:
+                raise ValueError(f"log-filename: {path}: {exc.strerror}") from None
 
     # Settings.
 
