@@ -2,27 +2,40 @@
 
 The standard library's json is the judge of what is accepted and how it fails. Two short cuts give the same
 results sooner: its C encoder is made once and not once per call, and msgspec, where it is importable, reads
-payloads; whatever msgspec refuses is read again by json, whose answer or error is what callers see.
+payloads; whatever msgspec refuses is read again by json, whose answer or error is what callers see. Importing
+msgspec takes longer than reading thousands of payloads without it, so that waits until a program has done so.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from flux.util import encode_payload
 
-_decode: Callable[[bytes], Any] | None
-_DecodeError: type[Exception]
-try:
-    import msgspec.json as _msgspec_json
-    from msgspec import MsgspecError as _DecodeError
+_decode: Callable[[bytes], Any] | None = None
+_refusals: tuple[type[Exception], ...] = ()
 
-    _decode = _msgspec_json.Decoder().decode
-except ImportError:
-    _decode = None
-    _DecodeError = ValueError
+#: What may be read by json before msgspec is imported: bytes, and a share for each payload.
+_patience = 1_000_000
+_PAYLOAD_SHARE = 100
+
+
+def _adopt_msgspec() -> None:
+    """From here on msgspec reads payloads, if it is installed."""
+    global _decode, _refusals
+    try:
+        import msgspec.json
+    except ImportError:
+        return
+    _refusals = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+    _decode = msgspec.json.Decoder().decode
+
+
+if "msgspec" in sys.modules:
+    _adopt_msgspec()
 
 
 def _make_encoder() -> Callable[[Any], str]:
@@ -69,9 +82,14 @@ def dump_payload(value: Any) -> bytes | None:
 
 def load_text(text: bytes) -> Any:
     """The value of JSON text in UTF-8. Raises json.JSONDecodeError (a ValueError) if it is none."""
+    global _patience
     if _decode is not None:
         try:
             return _decode(text)
-        except (_DecodeError, UnicodeDecodeError, RecursionError):
+        except _refusals:
             pass  # json gives the verdict
+    elif _patience > 0:
+        _patience -= len(text) + _PAYLOAD_SHARE
+        if _patience <= 0:
+            _adopt_msgspec()
     return json.loads(text.decode("utf-8", "surrogateescape"))

@@ -28,7 +28,6 @@ from flux.constants import (
     FLUX_O_TEST_NOSUB,
     FLUX_O_TRACE,
 )
-from flux.core import log
 from flux.core.arguments import c_int, int32u, is_null, text_bytes
 from flux.core.codec import dump_payload, load_text
 from flux.core.dispatch import Match
@@ -252,9 +251,7 @@ class Flux(Wrapper):
         """A stopped watcher that keeps the loop from waiting, called when nothing else is to do."""
         return IdleWatcher(self, callback, args=args)
 
-    def signal_watcher_create(
-        self, signum: int, callback: Callable[..., Any], args: Any = None
-    ) -> SignalWatcher:
+    def signal_watcher_create(self, signum: int, callback: Callable[..., Any], args: Any = None) -> SignalWatcher:
         """A stopped watcher of a signal; ``callback(handle, watcher, signum, args)``."""
         return SignalWatcher(self, signum, callback, args=args)
 
@@ -331,15 +328,21 @@ class Flux(Wrapper):
             fstring = fstring.encode("utf-8", "surrogateescape")
         elif not isinstance(fstring, bytes):
             raise TypeError(f"log text must be str or bytes, not {type(fstring)}")
+        from flux.core import log
+
         log.append(self.core, level, fstring)
 
     @property
     def log_appname(self) -> str:
         """The program name in log messages: the interpreter's, as in the reference, unless set."""
+        from flux.core import log
+
         return log.identity(self.core).shown_appname
 
     def log_set_appname(self, name: str | bytes) -> None:
         """Sets the program name in this handle's log messages."""
+        from flux.core import log
+
         text = text_bytes("flux_log_set_appname", name)
         log.identity(self.core).appname = None if text is None else text.decode("utf-8", "surrogateescape")
 
@@ -411,15 +414,11 @@ class Flux(Wrapper):
         """
         return RPC(self, topic, payload, nodeid, flags)
 
-    def rpc_send(
-        self, topic: str | bytes, payload: Any = None, nodeid: int = FLUX_NODEID_ANY, flags: int = 0
-    ) -> Any:
+    def rpc_send(self, topic: str | bytes, payload: Any = None, nodeid: int = FLUX_NODEID_ANY, flags: int = 0) -> Any:
         """``rpc(...).get()``: the name of releases before 0.11."""
         return self.rpc(topic, payload, nodeid, flags).get()
 
-    def rpc_create(
-        self, topic: str | bytes, payload: Any = None, nodeid: int = FLUX_NODEID_ANY, flags: int = 0
-    ) -> RPC:
+    def rpc_create(self, topic: str | bytes, payload: Any = None, nodeid: int = FLUX_NODEID_ANY, flags: int = 0) -> RPC:
         """``rpc(...)``: the name of releases before 0.11."""
         return self.rpc(topic, payload, nodeid, flags)
 
@@ -578,5 +577,3 @@ class Flux(Wrapper):
     def reactor_stop_error(self, reactor: Reactor | None = None) -> None:
         """As `reactor_stop`, and `reactor_run` returns -1."""
         self._reactor(reactor).stop_error()
-
-
