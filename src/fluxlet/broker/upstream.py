@@ -74,12 +74,18 @@ class Upstream(Router):
         self._take(handle)
 
     def _take(self, handle: Flux) -> None:
-        self.handle = handle
-        self._watcher = handle.msg_watcher_create(self._on_message, FLUX_MSGTYPE_ANY, "*", rolemask=FLUX_ROLE_ALL)
-        self._watcher.start()
+        self.handle: Flux | None = handle
+        watcher = handle.msg_watcher_create(self._on_message, FLUX_MSGTYPE_ANY, "*", rolemask=FLUX_ROLE_ALL)
+        watcher.start()
+
+    def drop(self) -> None:
+        """The connection is lost: lets go of it, so that it does not keep the loop busy."""
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            handle.__exit__(None, None, None)
 
     def use(self, handle: Flux) -> list[Delivery]:
-        """Goes on with another connection, the first being lost: what was asked over that one fails."""
+        """Goes on with another connection after `drop`: what was asked over the one before fails."""
         deliveries = self.fail_asked()
         self._take(handle)
         for counts in self._subscriptions.values():
@@ -103,15 +109,19 @@ class Upstream(Router):
     # Our own requests.
 
     def ask(self, topic: str, payload: dict[str, Any]) -> RPC:
-        """A request of our own to the broker."""
+        """A request of our own to the broker. Raises BrokenPipeError if there is none."""
+        if self.handle is None:
+            raise BrokenPipeError(errno.EPIPE, _LOST)
         return self.handle.rpc(topic, payload)
 
     def tell(self, topic: str, payload: dict[str, Any]) -> None:
         """A request of our own whose answer would change nothing."""
+        if self.handle is None:
+            return  # nobody is left who remembers
         try:
             self.handle.rpc(topic, payload, flags=FLUX_RPC_NORESPONSE)
         except BrokenPipeError:
-            return  # the broker has gone, and all it knew of us with it; the handle's reader will notice
+            return  # the same, and the handle's reader is about to notice
 
     # What `Clients` asks of a router.
 
@@ -134,8 +144,9 @@ class Upstream(Router):
                 self.tell("event.unsubscribe", {"topic": _text(topic)})
         self._matches.clear()
         pending, endpoint.pending = endpoint.pending or {}, None
-        for request in pending.values():
-            self._send(request.response(None, errno.EHOSTUNREACH))
+        for requests in pending.values():
+            for request in requests.values():
+                self._send(request.response(None, errno.EHOSTUNREACH))
         if self._asked is not None:
             for key in [key for key in self._asked if key[0] is endpoint]:
                 del self._asked[key]
@@ -155,25 +166,23 @@ class Upstream(Router):
             message.routes = (source.uuid, *routes)
             message.flags |= FLUX_MSGFLAG_ROUTE
         elif kind == FLUX_MSGTYPE_RESPONSE:
-            if source.pending is not None:
-                key = (message.routes or (), message.aux2)
-                request = source.pending.get(key)
-                if request is not None and (message.aux1 or not request.flags & FLUX_MSGFLAG_STREAMING):
-                    del source.pending[key]
+            self._answered(message, source, message.routes or ())
         elif kind != FLUX_MSGTYPE_EVENT:
             return []
         if self._send(message) or kind != FLUX_MSGTYPE_REQUEST:
             return []
-        return self._refuse(message, source)
+        return self._unsent(message, source)
 
     def _send(self, message: Message) -> bool:
+        if self.handle is None:
+            return False
         try:
             self.handle.core.send(message)
         except BrokenPipeError:
             return False  # the handle's reader finds out as well, once it has read what there is
         return True
 
-    def _refuse(self, request: Message, source: Endpoint) -> list[Delivery]:
+    def _unsent(self, request: Message, source: Endpoint) -> list[Delivery]:
         """The answer to a request that there is nobody to send to; without reconnecting, clients are about to go."""
         if self._asked is None or request.flags & FLUX_MSGFLAG_NORESPONSE:
             return []
@@ -210,14 +219,13 @@ class Upstream(Router):
         if kind != FLUX_MSGTYPE_REQUEST:
             return []
         endpoint = self.services.get((message.topic_bytes or b"").partition(b".")[0])
-        wants_answer = not message.flags & FLUX_MSGFLAG_NORESPONSE
         if endpoint is None:
             # It was on its way here when the service ended.
-            if wants_answer:
+            if not message.flags & FLUX_MSGFLAG_NORESPONSE:
                 self._send(message.response(None, errno.ENOSYS))
             return []
-        if wants_answer and endpoint.pending is not None:
-            endpoint.pending[(message.routes or (), message.aux2)] = message.copy(payload=False)
+        if endpoint.pending is not None:
+            self._remember(endpoint.pending, message)
         return [(endpoint, message)]
 
 
