@@ -143,7 +143,7 @@ def test_malformed_frame_is_refused_with_the_recorded_errno(entry: dict[str, Any
         assert framer.next() is None
         assert framer.buffered == len(entry["hex"]) // 2
     else:
-        with pytest.raises(OSError, match=".") as caught:
+        with pytest.raises(OSError, match=r".") as caught:
             framer.next()
         assert errno.errorcode[caught.value.errno] == entry["errno"]
 
@@ -168,7 +168,7 @@ def test_bad_prefix_raises_on_every_further_call(prefix: bytes) -> None:
         framer.feed(piece)
     for _ in range(3):
         assert framer.has_message()
-        with pytest.raises(OSError, match=".") as caught:
+        with pytest.raises(OSError, match=r".") as caught:
             framer.next()
         assert caught.value.errno == errno.EPROTO
 

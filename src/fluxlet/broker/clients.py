@@ -29,13 +29,16 @@ from flux.constants import (
 )
 from flux.message import Message
 from fluxlet.broker.router import Delivery, Endpoint, Router
-from fluxlet.payload import read_object
+from fluxlet.payload import cut, read_object
 
 if TYPE_CHECKING:
     from typing import Any
 
 #: Longest topic of a disconnect notice, in bytes.
 _MAX_NOTICE = 255
+
+#: So many topics of a client are known to need no further notice.
+_KNOWN_TOPICS = 1024
 _NOTICE_FLAGS = ~(FLUX_MSGFLAG_PAYLOAD | FLUX_MSGFLAG_STREAMING)
 
 
@@ -149,7 +152,10 @@ class Clients:
             notice.topic_bytes = name
             client.notices[key] = notice
         if not upstream:
-            client.known_topics.add((topic, message.aux1))
+            known = client.known_topics
+            if len(known) >= _KNOWN_TOPICS:
+                known.clear()
+            known.add((topic, message.aux1))
         return None
 
     # The connector's own methods. Their responses have these credentials and an empty route stack.
@@ -169,7 +175,7 @@ class Clients:
             value: Any = read_object(message).get(key)
         except OSError:
             return None
-        return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else None
+        return cut(value).encode("utf-8", "surrogateescape") if isinstance(value, str) else None
 
     def _subscribe(self, client: Client, message: Message) -> list[Delivery]:
         topic = self._argument(message, "topic")
