@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from flux.core.arguments import c_int, is_null, text_bytes
@@ -153,26 +153,10 @@ class Future(WrapperPimpl):
         """
         if callback is None:
             raise ValueError("Callback cannot be None")
-        state = self._state
-
-        def run() -> None:
-            try:
-                result = callback(self, *args, **kwargs)
-                if result is not None and isinstance(result, Coroutine):
-                    from flux.core.coroutine import spawn
-
-                    owner = self.get_flux()
-                    assert owner is not None  # its loop has just called us
-                    spawn(owner, result)
-            except BaseException:
-                if state.ready:
-                    state.reset()
-                self.stop()
-                raise
-
-        state.then(run, float(timeout))
+        self._state.then(callback, timeout if timeout.__class__ is float else float(timeout), self, args, kwargs)
         self.then_cb, self.then_args, self.then_kwargs = callback, args, kwargs
-        self.stopped = False
+        if self.stopped:
+            self.stopped = False
         return self
 
     def stop(self) -> None:

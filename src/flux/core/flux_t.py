@@ -200,6 +200,7 @@ class FluxT:
         self._close_pump: Callable[[], None] | None = None
         self._reactor: Reactor | None = None
         self._source: SourceEvent | None = None
+        self._dispatching = False
         self._active = 0  # running handlers and watched RPCs
         self._referenced = 0  # those of them that keep the loop going
         link.views.add(self)
@@ -291,29 +292,38 @@ class FluxT:
 
     def handler_started(self, referenced: bool, delta: int) -> None:
         """A message handler was started (1) or stopped (-1)."""
-        self._count(delta, delta if referenced else 0)
+        self._active += delta
+        if referenced:
+            self._referenced += delta
+        self._changed()
 
     def watch(self, delta: int) -> None:
         """An RPC with a continuation began (1) or ceased (-1) to wait for its answer."""
-        self._count(delta, delta)
+        self._active += delta
+        self._referenced += delta
+        # Only the first and the last change what the loop has to know, and those while a message is being
+        # dispatched are looked at when that is over.
+        if (self._active <= 1 or self._referenced <= 1) and not self._dispatching:
+            self._changed()
 
-    def _count(self, active: int, referenced: int) -> None:
-        self._active += active
-        self._referenced += referenced
+    def schedule(self, state: FutureState) -> None:
+        """A continuation is due: the loop calls it in its next pass."""
+        self.ready.append(state)
+        if not self._dispatching:
+            self._changed()
+
+    def _changed(self) -> None:
+        """Tells the loop whether this handle is active, keeps it going, and has something to dispatch."""
         if self.pump is not None:
-            if active > 0:
+            if self._active > 0 or self.ready:
                 self.pump()
             return
         source = self._source
         if source is None:
-            if self._active <= 0:
+            if self._active <= 0 and not self.ready:
                 return
             self.link.looped = True
             source = self._source = self.reactor.source(self)
-        self._update(source)
-
-    def _update(self, source: SourceEvent) -> None:
-        """Starts, stops, refs the source to what the counts say; due continuations count too."""
         if self._referenced > 0 or self.ready:
             source.ref()
         else:
@@ -321,21 +331,10 @@ class FluxT:
         if self._active > 0 or self.ready:
             if not source.active:
                 source.start()
-            if self.buffered():
+            if not source.ready and self.buffered():
                 self.reactor.source_ready(source)
         elif source.active:
             source.stop()
-
-    def schedule(self, state: FutureState) -> None:
-        """A continuation is due: the loop calls it in its next pass."""
-        self.ready.append(state)
-        if self.pump is not None:
-            self.pump()
-            return
-        if self._source is None:
-            self.link.looped = True
-            self._source = self.reactor.source(self)
-        self._update(self._source)
 
     def buffered(self) -> bool:
         """True if `dispatch` has something to do without reading."""
@@ -358,21 +357,23 @@ class FluxT:
     def dispatch(self) -> bool:
         """Handles one message and the continuation it makes due, or one that was due; True if more waits."""
         link, ready = self.link, self.ready
-        if not ready:
-            message = self._next_buffered()
-            if message is None:
-                if link.lost and self._active > 0:
-                    self.stop_error()
-                return False
-            if message._type != FLUX_MSGTYPE_RESPONSE or not link.deliver(message):
-                self.dispatcher.dispatch(self, message)
-        if ready:
-            try:
+        nested, self._dispatching = self._dispatching, True
+        try:
+            if not ready:
+                message = self._next_buffered()
+                if message is None:
+                    if link.lost and self._active > 0:
+                        self.stop_error()
+                    return False
+                if message._type != FLUX_MSGTYPE_RESPONSE or not link.deliver(message):
+                    self.dispatcher.dispatch(self, message)
+            if ready:
                 ready.popleft().run_continuation()
-            finally:
-                if not ready and self._source is not None:
-                    self._update(self._source)
-        return self.buffered()
+        finally:
+            self._dispatching = nested
+            if not nested and not ready and (self._active <= 0 or self._referenced <= 0):
+                self._changed()
+        return bool(ready or link.queue or link.connector.has_message())
 
     def _next_buffered(self) -> Message | None:
         link = self.link

@@ -19,6 +19,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from flux.reactor import tls
@@ -32,12 +33,17 @@ if TYPE_CHECKING:
 class Continuation:
     """A `then` callback: how often it is due, and the count that keeps its future alive."""
 
-    __slots__ = ("callback", "due", "held", "ran", "timeout", "timer")
+    __slots__ = ("args", "callback", "due", "future", "held", "kwargs", "ran", "timeout", "timer")
 
-    def __init__(self, callback: Callable[[], None], timeout: float) -> None:
+    def __init__(
+        self, callback: Callable[..., Any], future: Any, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float
+    ) -> None:
         self.callback = callback
+        self.future = future  # first argument of the callback; None: the callback takes none
+        self.args = args
+        self.kwargs = kwargs
         self.due = 0  # times it is on its handle's ready queue
-        self.held = 0
+        self.held = 1
         self.ran = False
         self.timeout = timeout
         self.timer: Timer | None = None
@@ -182,8 +188,17 @@ class FutureState:
 
     # Continuations.
 
-    def then(self, callback: Callable[[], None], timeout: float) -> None:
-        """Has `callback` called from the loop of `ctx` at every fulfilment.
+    def then(
+        self,
+        callback: Callable[..., Any],
+        timeout: float,
+        future: Any = None,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Has ``callback(future, *args, **kwargs)`` called from the loop of `ctx` at every fulfilment.
+
+        Without `future`, the callback gets no argument.
 
         Raises OSError(EEXIST) if one is set that has not run, EINVAL (shape A) without a handle.
         """
@@ -193,14 +208,14 @@ class FutureState:
         ctx = self.ctx
         if ctx is None:
             raise local_error(errno.EINVAL)
-        cont = self.cont = Continuation(callback, timeout)
-        cont.held = 1
+        cont = self.cont = Continuation(callback, future, args, kwargs or {}, timeout)
         ctx.alive.add(self)
         if self.ready:
             self._due()
-        else:
+            return
+        if timeout > 0:
             self._arm(cont)
-            self.start_then()
+        self.start_then()
 
     def start_then(self) -> None:
         """Sets going what will fulfil this from the loop: runs the init callback, unless that was done.
@@ -238,8 +253,24 @@ class FutureState:
             return
         cont.due -= 1
         cont.ran = True
+        future = cont.future
         try:
-            cont.callback()
+            if future is None:
+                cont.callback()
+            else:
+                result = cont.callback(future, *cont.args, **cont.kwargs)
+                if result.__class__ is CoroutineType:
+                    from flux.core.coroutine import spawn
+
+                    spawn(future.get_flux(), result)
+        except BaseException:
+            # It is not called again for what it has failed at (spec 02, 4.3 and 8.4).
+            if self.ready:
+                self.reset()
+            self.stop()
+            if future is not None:
+                future.stopped = True
+            raise
         finally:
             self._release(cont)
 
@@ -295,6 +326,12 @@ class RpcState(FutureState):
             self.watched = False
             self.ctx.watch(-1)
         FutureState.fulfil(self, value, errnum, errtext)
+
+    def start_then(self) -> None:
+        """There is no init; only the loop has to be kept going."""
+        if not self.done and not self.watched:
+            self.watched = True
+            self.ctx.watch(1)
 
     def watch(self) -> None:
         """Keeps the loop going until the answer comes; to a streaming RPC, the one that ends it."""

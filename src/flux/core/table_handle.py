@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from flux.constants import (
     FLUX_MSGFLAG_NORESPONSE,
     FLUX_MSGFLAG_PRIVATE,
-    FLUX_MSGTYPE_EVENT,
     FLUX_NODEID_ANY,
     FLUX_NODEID_UPSTREAM,
     FLUX_O_NONBLOCK,
@@ -23,7 +22,7 @@ from flux.constants import (
 )
 from flux.core import log
 from flux.core.codec import dump_payload, load_text
-from flux.core.dispatch import Handler, Match
+from flux.core.dispatch import Match
 from flux.core.ffi import ffi
 from flux.core.flux_t import FluxT
 from flux.core.future_state import FutureState
@@ -320,45 +319,9 @@ def _service_unregister(ctx: FluxT, name: bytes | None) -> FutureState:
 
 @function("flux_sync_create", HANDLE, DOUBLE)
 def _sync_create(ctx: FluxT, minimum: float) -> FutureState:
+    from flux.core.sync import SyncState
+
     return SyncState(ctx, minimum)
-
-
-class SyncState(FutureState):
-    """Fulfilled at every heartbeat of the instance, but not more often than every `minimum` seconds.
-
-    What it needs is set up for the view of the connection that is served: the loop's, or a blocking wait's own.
-    """
-
-    _topic = b"heartbeat.pulse"
-
-    def __init__(self, ctx: FluxT, minimum: float) -> None:
-        self.ctx = ctx
-        self.init = self._begin
-        self._minimum = minimum
-        self._last: float | None = None
-        self._handlers: list[Handler] = []
-
-    def _begin(self) -> None:
-        view = self.current or self.ctx
-        assert view is not None  # given at creation
-        view.subscribe(self._topic, True)
-        handler = Handler(view, Match(FLUX_MSGTYPE_EVENT, 0, self._topic), self._pulse, 0)
-        handler.start()
-        self._handlers.append(handler)
-
-    def _pulse(self, message: Message) -> None:
-        assert self.ctx is not None
-        now = self.ctx.reactor.now()
-        if self._last is None or now - self._last >= self._minimum:
-            self._last = now
-            self.fulfil(None)
-
-    def stop(self) -> None:
-        """As `FutureState.stop`; the heartbeat is listened to no longer."""
-        super().stop()
-        for handler in self._handlers:
-            handler.destroy()
-        self._handlers.clear()
 
 
 # Log.
