@@ -33,8 +33,9 @@ from flux.constants import (
     FLUX_USERID_UNKNOWN,
 )
 from flux.core.arguments import int32u, is_null, text_bytes
+from flux.core.codec import dump_payload
 from flux.core.watchers import Watcher
-from flux.util import encode_payload, encode_topic
+from flux.util import encode_topic
 from flux.wrapper import InvalidArguments, WrapperPimpl, local_error
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class Message(WrapperPimpl):
         Raises OSError(EINVAL) without a topic, InvalidArguments for a topic that is no text.
         """
         name = text_bytes("flux_event_encode", topic)
-        raw = terminated(encode_payload(payload))
+        raw = dump_payload(payload)
         if name is None:
             raise local_error(errno.EINVAL)
         return Message.event(name, raw)
@@ -323,7 +324,7 @@ class Message(WrapperPimpl):
 
     @payload.setter
     def payload(self, value: Any) -> None:
-        self.set_raw(terminated(encode_payload(value)))
+        self.set_raw(dump_payload(value))
 
     @property
     def userid(self) -> int:

@@ -13,6 +13,7 @@ import pycore
 import pytest
 
 import flux.util
+from flux.core.ffi import NULL
 from flux.util import encode_payload, encode_topic, fsd, parse_fsd
 
 
@@ -86,8 +87,8 @@ class NullPointer:
 
 
 def test_null_pointers_are_no_payload_and_no_topic() -> None:
-    assert encode_payload(None) is None
-    assert encode_payload(NullPointer()) is None
+    assert encode_payload(None) == NULL
+    assert encode_payload(NullPointer()) == NULL
     with pytest.raises(OSError, match="Topic must not be None/NULL"):
         encode_topic(NullPointer())
 

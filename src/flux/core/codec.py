@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from flux.core.arguments import is_null
 from flux.util import encode_payload
 
 _decode: Callable[[bytes], Any] | None = None
@@ -70,11 +71,9 @@ def dump_payload(value: Any) -> bytes | None:
             return _dumps(value).encode("utf-8", "surrogateescape") + b"\0"
         except RecursionError:
             return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\0"
-    if value is None:
+    if is_null(value):
         return None
-    data = encode_payload(value)
-    if data is None:
-        return None
+    data: bytes = encode_payload(value)
     if b"\0" in data:
         data = data[: data.index(b"\0")]
     return data + b"\0"

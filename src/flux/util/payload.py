@@ -15,14 +15,16 @@ def _is_null(value: Any) -> bool:
     return value is None or getattr(type(value), "is_null_pointer", False)
 
 
-def encode_payload(payload: Any) -> bytes | None:
-    """The payload that a Python value is sent as, without its closing NUL; None for no payload.
+def encode_payload(payload: Any) -> Any:
+    """The payload that a Python value is sent as, bytes without their closing NUL; `ffi.NULL` for no payload.
 
     Text is sent as its UTF-8 bytes (not quoted as JSON), bytes as they are, anything else as JSON. Raises
     TypeError or ValueError as `json.dumps` does for what is not JSON. Spec 02, 3.1.
     """
     if _is_null(payload):
-        return None
+        from flux.core.ffi import NULL
+
+        return NULL
     if isinstance(payload, bytes):
         return payload
     text = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False)
