@@ -586,21 +586,23 @@ class FluxT:
                 nodeid = int(self.attr_get("rank"))
                 message_flags |= FLUX_MSGFLAG_UPSTREAM
             tag = 0 if state.noresponse else link.alloc_tag()
+            if tag:
+                # Before it is sent: a module inside the broker may have its answer when `send_request` returns.
+                state.matchtag = tag
+                link.pending[tag] = weakref.ref(state)
+                if state.streaming:
+                    link.streaming.add(tag)
             try:
                 link.connector.send_request(topic, raw, nodeid, tag, message_flags)
             except BaseException as exc:
-                if tag:
+                if link.pending.pop(tag, None) is not None:
+                    link.streaming.discard(tag)
                     link.free_tag(tag)
                 if isinstance(exc, ConnectionError):
                     raise local_error(errno.EPIPE) from exc
                 raise
             if link.connector.echoes:
                 self._wake()
-            if tag:
-                state.matchtag = tag
-                link.pending[tag] = weakref.ref(state)
-                if state.streaming:
-                    link.streaming.add(tag)
             return state
         finally:
             link.lock.release()
