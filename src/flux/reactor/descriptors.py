@@ -3,7 +3,7 @@
 Rules:
 - A descriptor has one entry here however many events watch it; the kernel is asked for the union.
 - An interest of nothing is not given to the kernel at all (epoll would report hangups for ever).
-- What cannot be polled (regular files) is ready in every pass, for as long as it is open.
+- What cannot be polled (regular files) is ready in every pass, for as long as it is open and the same file.
 - A descriptor that its owner closes while it is watched is silent from then on. It is no error to stop it.
 """
 
@@ -12,10 +12,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flux.reactor.events import Event, SourceEvent
-from flux.reactor.poller import POLLIN, POLLOUT, Poller, new_poller
+from flux.reactor.poller import POLLIN, POLLOUT, Poller, WakePipe, new_poller
 
 if TYPE_CHECKING:
     from flux.reactor.loop import Reactor
@@ -68,34 +69,35 @@ class Entry:
     def __init__(self) -> None:
         self.sources: tuple[SourceEvent, ...] = ()
         self.events: tuple[FdEvent, ...] = ()
-        self.interest = 0
         self.reader: Callable[[int, int], None] | None = None
 
 
 class Descriptors:
-    """The table of watched descriptors of one reactor, and its poller, which is made at first need."""
+    """The table of watched descriptors of one reactor, with its poller and the pipe that wakes the poller.
+
+    Those two are made at first need, but before anything is watched: they must not be given the number of a
+    descriptor that is watched though closed.
+    """
 
     def __init__(self, poller_factory: Callable[[], Poller] = new_poller) -> None:
         self.entries: dict[int, Entry] = {}
-        self.always_ready: set[int] = set()
+        self.always_ready: dict[int, tuple[int, int]] = {}
+        """The unpollable descriptors, with device and inode of what they were when the watch began."""
         self.event_count = 0
         """Active `FdEvent`s: while there are any, the loop polls in every pass."""
-        self.stale = False
-        """The poller has reported a descriptor that nobody watches: `rebuild` is due."""
+        self.wake_pipe: WakePipe | None = None
         self._new_poller = poller_factory
         self._poller: Poller | None = None
-        self._extra: set[int] = set()
 
-    @property
-    def poller(self) -> Poller:
+    def open(self) -> tuple[Poller, WakePipe]:
+        """The poller, and the pipe that interrupts it."""
         if self._poller is None:
             self._poller = self._new_poller()
-        return self._poller
-
-    def watch_extra(self, fd: int) -> None:
-        """Polls `fd` for input without an entry: the loop's own wake pipe."""
-        self._extra.add(fd)
-        self.poller.watch(fd, POLLIN)
+            if self.wake_pipe is None:
+                self.wake_pipe = WakePipe()
+            self._poller.watch(self.wake_pipe.fd, POLLIN)
+        assert self.wake_pipe is not None
+        return self._poller, self.wake_pipe
 
     def add_source(self, fd: int, source: SourceEvent) -> None:
         entry = self.entries.setdefault(fd, Entry())
@@ -147,53 +149,55 @@ class Descriptors:
         interest = POLLIN if entry.sources else 0
         for event in entry.events:
             interest |= event.events
-        entry.interest = interest
-        self.always_ready.discard(fd)
+        self.always_ready.pop(fd, None)
+        poller, _ = self.open()
         if not interest:
-            self.poller.forget(fd)
-        elif not self.poller.watch(fd, interest):
-            self.always_ready.add(fd)
+            poller.forget(fd)
+        elif not poller.watch(fd, interest):
+            status = os.fstat(fd)
+            self.always_ready[fd] = status.st_dev, status.st_ino
 
     def _shrink(self, fd: int, entry: Entry) -> None:
-        if self._drop_unused(fd, entry):
-            return
-        try:
-            self.update(fd)
-        except OSError:  # closed while watched: nothing left to tell the kernel
-            self.always_ready.discard(fd)
+        if not self._drop_unused(fd, entry):
+            with suppress(OSError):  # closed while watched: nothing left to tell the kernel
+                self.update(fd)
 
     def _drop_unused(self, fd: int, entry: Entry) -> bool:
         if entry.sources or entry.events:
             return False
         del self.entries[fd]
-        self.always_ready.discard(fd)
+        self.always_ready.pop(fd, None)
         if self._poller is not None:
             self._poller.forget(fd)
         return True
 
     def open_always_ready(self) -> list[int]:
         """The unpollable descriptors, without those that have been closed."""
-        for fd in tuple(self.always_ready):
+        for fd, identity in tuple(self.always_ready.items()):
             try:
-                os.fstat(fd)
+                status = os.fstat(fd)
             except OSError:
-                self.always_ready.discard(fd)
+                del self.always_ready[fd]
+                continue
+            if (status.st_dev, status.st_ino) != identity:
+                del self.always_ready[fd]
         return list(self.always_ready)
 
-    def rebuild(self) -> None:
-        """Starts over with a new poller: the old one reports a descriptor that it cannot be made to forget."""
-        self.stale = False
+    def rebuild(self) -> Poller:
+        """Starts over with a new poller, in place of one that is confused."""
         if self._poller is not None:
             self._poller.close()
             self._poller = None
-        for fd in self._extra:
-            self.poller.watch(fd, POLLIN)
+        poller, _ = self.open()
         for fd, entry in tuple(self.entries.items()):
             self._shrink(fd, entry)
+        return poller
 
     def close(self) -> None:
-        """Releases the poller. The entries' events have been stopped before."""
-        self._extra.clear()
+        """Releases the poller and the pipe. The entries' events have been stopped before."""
         if self._poller is not None:
             self._poller.close()
             self._poller = None
+        if self.wake_pipe is not None:
+            pipe, self.wake_pipe = self.wake_pipe, None
+            pipe.close()

@@ -34,7 +34,7 @@ from flux.reactor.events import (
     Source,
     SourceEvent,
 )
-from flux.reactor.poller import POLLIN, POLLOUT, WakePipe
+from flux.reactor.poller import POLLIN, POLLOUT
 from flux.reactor.signals import SignalEvent, in_main_thread, subscribe, unsubscribe
 from flux.reactor.state import tls
 from flux.reactor.timers import Timer, TimerHeap
@@ -72,7 +72,6 @@ class Reactor:
         self._idles: dict[Hook, None] = {}
         self._signals: dict[SignalEvent, None] = {}
         self._pending_signals: set[int] = set()
-        self._wake_pipe: WakePipe | None = None
         self._served = False  # a `reader` was called in this pass
         self._stop = _GO_ON
         self._depth = 0
@@ -150,8 +149,9 @@ class Reactor:
 
     def wake(self) -> None:
         """Makes a waiting poll return. For signal handlers and other threads."""
-        if self._wake_pipe is not None:
-            self._wake_pipe.wake()
+        pipe = self.descriptors.wake_pipe
+        if pipe is not None:
+            pipe.wake()
 
     def run(self, flags: int = 0) -> int:
         """The bare loop (flux_reactor_run): until nothing referenced is active, or `stop`, or an exception.
@@ -198,11 +198,9 @@ class Reactor:
 
     def _release(self) -> None:
         self._closing = False
+        if self.descriptors.wake_pipe is not None:
+            _own_wakeups.discard(self.descriptors.wake_pipe.write_fd)
         self.descriptors.close()
-        if self._wake_pipe is not None:
-            pipe, self._wake_pipe = self._wake_pipe, None
-            _own_wakeups.discard(pipe.write_fd)
-            pipe.close()
 
     def __del__(self) -> None:
         self.close()
@@ -264,8 +262,9 @@ class Reactor:
         """Flushes, asks the kernel, reads what sources have; returns the descriptor events to report."""
         self._flush()
         descriptors = self.descriptors
-        if self._wake_pipe is None:
-            self._open_wake_pipe()
+        poller, wake_pipe = descriptors.open()
+        if poller.confused:
+            poller = descriptors.rebuild()
         always_ready = descriptors.open_always_ready() if descriptors.always_ready else ()
         if (
             self.ready
@@ -283,30 +282,22 @@ class Reactor:
                 timeout = _LONGEST_WAIT
             else:
                 timeout = min(max(deadline - monotonic(), 0.0), _LONGEST_WAIT)
-        found = descriptors.poller.poll(timeout)
+        found = poller.poll(timeout)
         if not found and not always_ready:
             return ()
         fired: list[FdEvent] = []
         for fd, native in found:
             entry = descriptors.entries.get(fd)
-            if entry is not None:
-                reader = entry.reader
-                if reader is not None:
-                    self._served = True
-                    try:
-                        reader(fd, descriptors.poller.translate(native))
-                    except BaseException as exc:  # noqa: BLE001  # as in _call
-                        self._failed(exc)
-                    continue
+            if fd == wake_pipe.fd:
+                wake_pipe.drain()
+            elif entry is None:
+                poller.confused = True
+            else:
                 for source in entry.sources:
                     if not source.ready:
                         self._read(source)
                 if entry.events:
-                    self._collect(entry.events, descriptors.poller.translate(native), fired)
-            elif self._wake_pipe is not None and fd == self._wake_pipe.fd:
-                self._wake_pipe.drain()
-            else:
-                descriptors.stale = True
+                    self._collect(entry.events, poller.translate(native), fired)
         for fd in always_ready:
             entry = descriptors.entries.get(fd)
             if entry is not None:
@@ -314,8 +305,6 @@ class Reactor:
                     if not source.ready:
                         self._read(source)
                 self._collect(entry.events, POLLIN | POLLOUT, fired)
-        if descriptors.stale:
-            descriptors.rebuild()
         return fired
 
     def _flush(self) -> None:
@@ -418,11 +407,6 @@ class Reactor:
                 if event.signum == signum and event.active:
                     self._call(event.callback, signum)
 
-    def _open_wake_pipe(self) -> None:
-        self._wake_pipe = WakePipe()
-        _own_wakeups.add(self._wake_pipe.write_fd)
-        self.descriptors.watch_extra(self._wake_pipe.fd)
-
     def _take_signal_wakeups(self) -> int | None:
         """Has the interpreter wake this loop for signals; returns what to give back, None for nothing taken.
 
@@ -432,10 +416,9 @@ class Reactor:
         """
         if not in_main_thread():
             return None
-        if self._wake_pipe is None:
-            self._open_wake_pipe()
-        assert self._wake_pipe is not None
-        had = signal.set_wakeup_fd(self._wake_pipe.write_fd, warn_on_full_buffer=False)
+        _, pipe = self.descriptors.open()
+        _own_wakeups.add(pipe.write_fd)
+        had = signal.set_wakeup_fd(pipe.write_fd, warn_on_full_buffer=False)
         if had != -1 and had not in _own_wakeups:
             signal.set_wakeup_fd(had)
             return None

@@ -10,7 +10,8 @@ Facts about epoll that shape this file:
 - Closing the last descriptor of an open file removes it silently; the number may then come back as another
   file. So what we believe to be registered may not be (ENOENT), and the other way round (EEXIST).
 - If a duplicate of the closed descriptor lives on (in a child, say), events keep coming under a number that
-  can no longer be unregistered. The only cure is a new epoll: see `Descriptors.rebuild`.
+  can no longer be unregistered, and may be another file by now. The only cure is a new epoll: whenever the
+  kernel's idea is found to differ from ours the poller is `confused`, and `Descriptors.rebuild` replaces it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _MAX_EVENTS = 256
 
 class Poller(Protocol):
     """What the loop needs of the kernel."""
+
+    confused: bool
+    """What the kernel watches may not be what we asked for: to be replaced before the next `poll`."""
 
     def watch(self, fd: int, interest: int) -> bool:
         """Makes `interest` (not 0) the interest in `fd`, known or not.
@@ -59,6 +63,7 @@ class SelectorPoller:
     """The poller for platforms without epoll: the best that `selectors` has."""
 
     def __init__(self) -> None:
+        self.confused = False
         self._selector = selectors.DefaultSelector()
 
     def watch(self, fd: int, interest: int) -> bool:
@@ -94,6 +99,7 @@ if hasattr(select, "epoll"):
         """Linux: epoll, level-triggered."""
 
         def __init__(self) -> None:
+            self.confused = False
             self._epoll = select.epoll()
             self._known: set[int] = set()
 
@@ -112,6 +118,7 @@ if hasattr(select, "epoll"):
                 try:
                     self._epoll.modify(fd, native)
                 except FileNotFoundError:  # closed behind our back, and the number is another file now
+                    self.confused = True
                     self._epoll.register(fd, native)
             else:
                 try:
@@ -124,8 +131,8 @@ if hasattr(select, "epoll"):
                 self._known.discard(fd)
                 try:
                     self._epoll.unregister(fd)
-                except OSError:  # closed already: the kernel has forgotten it too
-                    return
+                except OSError:  # closed already: the kernel has forgotten it too, unless there is a duplicate
+                    self.confused = True
 
         def poll(self, timeout: float) -> Sequence[tuple[int, int]]:
             return self._epoll.poll(timeout, _MAX_EVENTS)
