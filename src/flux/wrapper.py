@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: What a call on a closed handle says.
 NULL_HANDLE_TEXT = "Attempting to call a cached, bound method that requires a handle with a NULL handle"
 
-#: Forms of a function's signature, by what it calls the arguments: positions, or names.
+#: The signatures of the functions that were looked up so far, by their C names.
 SIGS_: dict[str, str] = {}
 
 
@@ -141,11 +141,12 @@ class FunctionWrapper:
         add_handle: bool = False,
     ) -> None:
         self.fun = fun
-        self.name = name
+        self.name = self.__name__ = name
         self.function_type = function_type
         self.ffi = ffi
         self.add_handle = add_handle
         self.is_error: Callable[[Any], bool] | None = None
+        SIGS_[function_type.name] = function_type.signature
         self.arg_trans = self.build_argument_translation_list(function_type)
 
     def set_error_check(self, fun: Callable[[Any], bool]) -> None:

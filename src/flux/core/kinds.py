@@ -131,7 +131,8 @@ def _match(value: Any) -> Match:
         value = [value.get("typemask", 0), value.get("matchtag", 0), value.get("topic_glob")]
     if not isinstance(value, (list, tuple)) or len(value) > 3:
         raise TypeError
-    typemask, matchtag, glob = [*value, 0, 0, None][:3] if len(value) < 3 else value
+    fields: list[Any] = list(value)
+    typemask, matchtag, glob = fields + [0, 0, None][len(fields) :]  # C fills up with zeros
     number = _integer(0, 0xFFFFFFFF, "32-bit unsigned int")
     return Match(number(typemask), number(matchtag), None if is_null(glob) else _text(glob))
 
