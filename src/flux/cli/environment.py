@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 from flux.conf_builtin import conf_builtin_get
 
-#: What the driver has set for every command, and `flux env` shows.
+#: What the driver has set for every command, and `flux env` shows. PATH too, which the driver may have changed:
+#: to set it to what it is does no harm.
 EXPORTED = (
+    "PATH",
     "FLUX_EXEC_PATH",
     "FLUX_CONNECTOR_PATH",
     "FLUX_MODULE_PATH",

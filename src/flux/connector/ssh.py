@@ -98,8 +98,10 @@ class SshConnector(StreamConnector):
         try:
             read_greeting(ours)
         except OSError:
-            ours.close()
-            raise self._explain() from None
+            with ours:
+                # Not closed yet: unread bytes would reset the connection, and the child complain of that.
+                ours.shutdown(socket.SHUT_RDWR)
+                raise self._explain() from None
         except BaseException:
             ours.close()
             self._end()

@@ -43,9 +43,10 @@ class Target:
     """
 
     def __init__(self, handle: Flux, target: str, rank: str | None) -> None:
-        hosts = _hosts(handle)
         where, bang, service = target.rpartition("!")
         node = where if bang else None
+        # Any word may be the name of a host, but for these two.
+        hosts = [] if (node or target) in _NODEIDS and rank is None else _hosts(handle)
         if not bang and _nodeid(target, hosts) is not None:
             node, service = target, "broker"
         if rank is not None:

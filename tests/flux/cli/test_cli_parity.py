@@ -1,0 +1,52 @@
+"""The tables of the C-style commands against those of the reference (tests/spec/cli.json; spec 08, section 12)."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux.cli.options import Command
+
+CLI = json.loads((Path(__file__).parents[2] / "spec" / "cli.json").read_text())
+NAMES = ("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy")
+
+
+def table(name: str) -> Command:
+    package = "fluxlet.cmd" if name in ("relay", "proxy") else "flux.cli.commands"
+    command: Command = import_module(f"{package}.{name}").COMMAND
+    return command
+
+
+def compare(command: Command, expected: dict[str, Any]) -> None:
+    found = {
+        (f"-{option.letter}" if option.letter else None, f"--{option.name}", option.argument or None)
+        for option in command.options
+    }
+    for option in expected["options"]:
+        short = next((flag for flag in option["flags"] if not flag.startswith("--")), None)
+        long = next(flag for flag in option["flags"] if flag.startswith("--"))
+        assert (short, long, option["arg"]) in found
+    subcommands = {sub.name.rpartition(" ")[2]: sub for sub in command.subcommands}
+    assert set(subcommands) == set(expected.get("subcommands", {}))
+    for name, sub in subcommands.items():
+        compare(sub, expected["subcommands"][name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_have_the_same_names_letters_and_arguments(name: str) -> None:
+    command = table(name)
+    assert command.name == name
+    compare(command, CLI[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_and_command_is_explained(name: str) -> None:
+    for command in (table(name), *table(name).subcommands):
+        assert command.summary
+        assert all(option.help for option in command.options)
+        letters = [option.letter for option in command.options if option.letter]
+        assert len(letters) == len(set(letters))
