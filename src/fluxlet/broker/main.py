@@ -20,7 +20,9 @@ import traceback
 import uuid
 from syslog import LOG_CRIT, LOG_WARNING
 
+from flux.conf_builtin import conf_builtin_get
 from flux.reactor import tls
+from flux.version import CORE_VERSION
 from fluxlet.broker import configuration, rundir
 from fluxlet.broker.attributes import Attributes
 from fluxlet.broker.broker import Broker
@@ -144,6 +146,7 @@ def _assemble(
     known: dict[str, str | None] = {
         "rank": "0",
         "size": "1",
+        "version": CORE_VERSION,
         "hostname": hostname,
         "hostlist": settings.get("hostlist") or hostname,
         "security.owner": str(os.getuid()),
@@ -159,6 +162,8 @@ def _assemble(
         "broker.starttime": f"{time.time():.2f}",
         **directories,
     }
+    for name in ("shell_initrc", "shell_pluginpath"):
+        known[f"conf.{name}"] = settings.get(f"conf.{name}") or conf_builtin_get(name)
     if config_path:
         known["config.path"] = config_path
     for name, value in known.items():
@@ -167,7 +172,9 @@ def _assemble(
     try:
         broker = Broker(attributes, config)
     except ValueError as exc:
-        raise StartError(str(exc)) from None
+        raise StartError(f"Error initializing logging: {exc}") from None
+    except OSError as exc:
+        raise StartError(f"log-filename: {exc.filename}: {exc.strerror}") from None
     for warning in warnings:
         broker.log.write(LOG_WARNING, warning)
     machine = StateMachine(broker.log.write)
@@ -181,7 +188,10 @@ def _assemble(
         leftovers.add(socket_path)
     _link_front_end(directories["rundir"] or ".", front_end, leftovers)
     _become_broker()
-    load_builtins(broker)
+    try:
+        load_builtins(broker)
+    except OSError as exc:
+        raise StartError(exc.strerror or str(exc)) from None
     return broker, life
 
 
@@ -196,7 +206,7 @@ def _bootstrap(options: BrokerOptions) -> str:
             f"bootstrap: simple: the launcher starts {size} brokers: several ranks need the overlay network, "
             "which this version of fluxlet does not have yet"
         )
-    return method or ("simple" if options.test_size else "single")
+    return method or ("simple" if options.testing else "single")
 
 
 def _initial_program(options: BrokerOptions, shell: str) -> Program | None:
@@ -289,6 +299,7 @@ def _live(broker: Broker, life: LifeCycle) -> int:
                 life.loop_failed("".join(traceback.format_exception(exc)))
         broker.shutdown()
         broker.state.post("builtins-done")
+        broker.log.close()
     finally:
         life.end_programs()
     return life.exit_code

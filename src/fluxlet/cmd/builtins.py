@@ -1,0 +1,34 @@
+"""The commands that `flux` runs in its own process: a table, nothing is imported before it is wanted.
+
+A command is a function `main(argv) -> exit code`, argv being the words after its name. Commands that only talk to
+an instance are in `flux.cli.commands`, those that are part of one in `fluxlet.cmd`.
+"""
+
+from __future__ import annotations
+
+#: The groups of the list that `flux --help` prints, in order; "" is not listed.
+GROUPS = (
+    ("jobs", "Commands to run and submit jobs"),
+    ("list", "Commands to list and interact with jobs"),
+    ("instance", "Commands to get information about a Flux instance"),
+    ("other", "Other commands"),
+)
+
+#: name -> (where its function is, its group, what it does in a line)
+BUILTINS: dict[str, tuple[str, str, str]] = {
+    "broker": ("fluxlet.cmd.broker:main", "", "Run one broker of a Flux instance"),
+    "dmesg": ("flux.cli.commands.dmesg:main", "instance", "Print or follow the log of the instance"),
+    "env": ("flux.cli.commands.env:main", "other", "Print or run a command in the environment of Flux"),
+    "event": ("flux.cli.commands.event:main", "other", "Publish and subscribe to events"),
+    "getattr": ("flux.cli.commands.getattr:main", "instance", "Get a broker attribute"),
+    "help": ("flux.cli.commands.help:main", "other", "Show help for a command"),
+    "logger": ("flux.cli.commands.logger:main", "other", "Write to the log of the instance"),
+    "lsattr": ("flux.cli.commands.lsattr:main", "instance", "List broker attributes"),
+    "ping": ("flux.cli.commands.ping:main", "instance", "Measure round trips to a service"),
+    "proxy": ("fluxlet.cmd.proxy:main", "other", "Run a command with access to another instance"),
+    "python": ("flux.cli.commands.python:main", "other", "Run the Python of this Flux"),
+    "relay": ("fluxlet.cmd.relay:main", "", "Relay messages between standard input and output and an instance"),
+    "setattr": ("flux.cli.commands.setattr:main", "instance", "Set a broker attribute"),
+    "start": ("fluxlet.cmd.start:main", "other", "Start a Flux instance"),
+    "version": ("flux.cli.commands.version:main", "other", "Print versions"),
+}

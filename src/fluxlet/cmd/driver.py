@@ -1,0 +1,226 @@
+"""The `flux` command: finds the sub-command and runs it (spec 03, section 2).
+
+Rules:
+- This file is read by every command: it imports nothing that is not needed for all of them.
+- A built-in command wins over any file. It runs in this process, and so do sub-commands written in Python:
+  starting a second interpreter would take longer than most commands do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from fluxlet.cmd.builtins import BUILTINS, GROUPS
+from fluxlet.cmd.environment import driver_environment, front_end, unique
+
+_USAGE = """\
+Usage: flux [OPTIONS] COMMAND ARGS
+  -h, --help             Display this message.
+  -v, --verbose          Be verbose about environment and command search.
+  -V, --version          Display versions.
+  -p, --parent           Run the command against the parent instance. Repeatable.
+  -r, --root             Run the command against the root instance.
+
+For general Flux documentation, please visit
+    https://flux-framework.readthedocs.io"""
+
+_FLAGS = {"h": "help", "v": "verbose", "V": "version", "p": "parent", "r": "root"}
+_MAX_DISTANCE = 3
+_MAX_SUGGESTIONS = 3
+
+
+class DriverError(Exception):
+    """The command line cannot be served; the text is complete."""
+
+
+def main() -> int:
+    """Runs `sys.argv`; returns the exit code."""
+    try:
+        return _run(sys.argv[1:])
+    except DriverError as exc:
+        print(exc, file=sys.stderr)
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    flags, words = _options(words)
+    if "help" in flags:
+        print(usage(), file=sys.stderr)
+        return 0
+    environ = driver_environment(os.environ, front_end())
+    os.environ.update(environ)
+    if "parent" in flags or "root" in flags:
+        _climb(None if "root" in flags else flags.count("parent"))
+    if "verbose" in flags:
+        for name, value in environ.items():
+            print(f"{name}={value}")
+        sys.stdout.flush()
+    if "version" in flags:
+        return _builtin("version", [])
+    if not words:
+        print(usage(), file=sys.stderr)
+        return 1
+    name, *rest = words
+    if name in BUILTINS:
+        return _builtin(name, rest)
+    if "/" in name:
+        _execute(name, [name, *rest])
+    return _external(name, rest, "verbose" in flags)
+
+
+def _options(words: list[str]) -> tuple[list[str], list[str]]:
+    flags: list[str] = []
+    for index, word in enumerate(words):
+        if word == "--":
+            return flags, words[index + 1 :]
+        if not word.startswith("-") or word == "-":
+            return flags, words[index:]
+        if word.startswith("--"):
+            matches = [flag for flag in _FLAGS.values() if flag == word[2:]] or [
+                flag for flag in _FLAGS.values() if len(word) > 2 and flag.startswith(word[2:])
+            ]
+            if len(matches) != 1:
+                raise _unrecognized(word)
+            flags.append(matches[0])
+        else:
+            for letter in word[1:]:
+                if letter not in _FLAGS:
+                    raise _unrecognized(f"-{letter}")
+                flags.append(_FLAGS[letter])
+    return flags, []
+
+
+def _unrecognized(word: str) -> DriverError:
+    return DriverError(f"flux: unrecognized option '{word}'\nTry `flux --help' for more information.")
+
+
+def usage() -> str:
+    """The text of `flux --help`."""
+    parts = [_USAGE]
+    for group, title in GROUPS:
+        lines = [f"   {name:<18} {text}" for name, (_, member, text) in sorted(BUILTINS.items()) if member == group]
+        if lines:
+            parts += ["", f"{title}:", *lines]
+    return "\n".join([*parts, "", "See 'flux help COMMAND' for more information about a specific command."])
+
+
+# The enclosing instances.
+
+
+def _climb(levels: int | None) -> None:
+    """Points the environment at the parent, `levels` times; None: as often as there is one."""
+    from flux.core.handle import Flux
+
+    while levels is None or levels > 0:
+        try:
+            with Flux() as handle:
+                uri = handle.attr_get("parent-uri") if int(handle.attr_get("instance-level")) else ""
+                namespace = handle.attr_get("parent-kvs-namespace") if uri else ""
+        except FileNotFoundError as exc:
+            if "FLUX_URI" in os.environ and exc.filename is None and "connect" not in str(exc):
+                return
+            raise DriverError(f"flux: flux_open: {os.strerror(exc.errno or 0)}") from None
+        except OSError as exc:
+            raise DriverError(f"flux: flux_open: {os.strerror(exc.errno or 0)}") from None
+        if not uri:
+            return
+        os.environ["FLUX_URI"] = uri
+        if namespace:
+            os.environ["FLUX_KVS_NAMESPACE"] = namespace
+        else:
+            os.environ.pop("FLUX_KVS_NAMESPACE", None)
+        levels = None if levels is None else levels - 1
+
+
+# Running things.
+
+
+def _builtin(name: str, words: list[str]) -> int:
+    from importlib import import_module
+
+    module, _, function = BUILTINS[name][0].partition(":")
+    result: int = getattr(import_module(module), function)(words)
+    return result
+
+
+def _execute(path: str, argv: list[str]) -> None:
+    """Becomes another program. Raises DriverError."""
+    sys.stdout.flush()
+    try:
+        os.execv(path, argv)
+    except OSError as exc:
+        raise DriverError(f"flux: {path}: {exc.strerror}") from None
+
+
+def _external(name: str, words: list[str], verbose: bool) -> int:
+    search = unique(os.environ["FLUX_EXEC_PATH"], os.environ.get("PATH"))
+    if verbose:
+        print(f"sub-command search path: {search}", flush=True)
+    for directory in search.split(":"):
+        for path in (os.path.join(directory, f"flux-{name}.py"), os.path.join(directory, f"flux-{name}")):
+            if verbose:
+                print(f"flux: trying to exec {path}", file=sys.stderr)
+            if not os.path.isfile(path) or not os.access(path, os.X_OK):
+                continue
+            if path.endswith(".py"):
+                if os.access(path, os.R_OK):
+                    return _run_python(path, words)
+            else:
+                try:
+                    sys.stdout.flush()
+                    os.execv(path, [path, *words])
+                except OSError:
+                    continue  # the next one may work
+    raise _unknown(name, search)
+
+
+def _run_python(path: str, words: list[str]) -> int:
+    """Runs a sub-command written in Python as the main program of this process."""
+    import runpy
+    import sysconfig
+
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    first = [*os.environ.get("FLUX_PYTHONPATH_PREPEND", "").split(":"), home]
+    first += [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "platlib", "purelib")]
+    # Without the directory of the running script, which Python has put first.
+    sys.path[:] = list(dict.fromkeys(entry for entry in [*first, *sys.path[1:]] if entry))
+    sys.argv[:] = [path, *words]
+    runpy.run_path(path, run_name="__main__")
+    return 0
+
+
+# Suggestions.
+
+
+def _unknown(name: str, search: str) -> DriverError:
+    lines = [f"flux: `{name}' is not a flux command.  See 'flux --help'"]
+    known = set(BUILTINS)
+    for directory in search.split(":"):
+        try:
+            entries = os.listdir(directory)
+        except OSError:
+            continue  # search paths name directories that do not exist
+        known |= {entry[5:].removesuffix(".py") for entry in entries if entry.startswith("flux-")}
+    distances = sorted((similarity(name, other), other) for other in known if other)
+    similar = [other for distance, other in distances if distance <= _MAX_DISTANCE][:_MAX_SUGGESTIONS]
+    if similar:
+        lines.append(f"flux: The most similar command{' is' if len(similar) == 1 else 's are'}")
+        lines += [f"flux: \t{other}" for other in similar]
+    return DriverError("\n".join(lines))
+
+
+def similarity(typed: str, known: str) -> int:
+    """How far a word is from a command's name: Levenshtein distance, less for what begins like it."""
+    if known.startswith(typed) and len(typed) >= 5:
+        return 0
+    row = list(range(len(known) + 1))
+    for i, left in enumerate(typed, 1):
+        previous, row[0] = row[0], i
+        for j, right in enumerate(known, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (left != right))
+    return row[-1] - (1 if known.startswith(typed) else 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

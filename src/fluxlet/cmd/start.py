@@ -1,0 +1,38 @@
+"""`flux start`: translates its options into those of a broker, and is that broker (spec 03, 3.1 and 3.3)."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from flux.cli.options import UsageError
+from flux.conf_builtin import conf_builtin_get
+from fluxlet.broker.options import BrokerOptions, StartOptions
+from fluxlet.cmd.broker import run_broker
+from fluxlet.cmd.environment import front_end
+
+
+def main(argv: list[str]) -> int:
+    """Runs `flux start`; returns the exit code."""
+    try:
+        options = StartOptions(argv, conf_builtin_get("confdir"))
+        broker = BrokerOptions(options.broker, options.testing)
+    except UsageError as exc:
+        print(exc.text, file=sys.stderr)
+        return exc.status
+    flux = front_end()
+    words = [*options.wrap, *([flux] if flux else [sys.executable, "-m", "fluxlet"]), "broker", *options.broker]
+    if options.verbose:
+        print("flux-start:", " ".join(words), file=sys.stderr)
+    if options.noexec:
+        return 0
+    if options.wrap:
+        try:
+            os.execvp(words[0], words)
+        except OSError as exc:
+            print(f"flux-start: {words[0]}: {exc.strerror}", file=sys.stderr)
+            return 1
+    code = run_broker(broker)
+    if options.testing and code:
+        print(f"flux-start: 0 (pid {os.getpid()}) exited with rc={code}", file=sys.stderr)
+    return code
