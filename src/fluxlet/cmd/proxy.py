@@ -62,7 +62,7 @@ def resolve(target: str) -> str:
         return target
     try:
         return str(import_module("flux.uri").FluxURIResolver().resolve(target))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, ImportError) as exc:  # resolvers are plugins, and may lack what they need
         raise Failure(f"Unable to resolve {target} to a URI", hints=(str(exc),)) from None
 
 

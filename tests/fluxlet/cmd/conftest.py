@@ -1,0 +1,1 @@
+from command_instance import instance as instance
