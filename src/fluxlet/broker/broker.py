@@ -10,7 +10,6 @@ loop goes on: a handler is never called from within another one's `respond`.
 from __future__ import annotations
 
 import os
-import traceback
 import uuid as uuidlib
 from collections import deque
 from collections.abc import Callable
@@ -118,6 +117,8 @@ class Broker:
 
     def module_failed(self, module: Module, exc: Exception) -> None:
         """A module's handler has raised: logged, and the instance is told."""
+        import traceback  # for what should not happen
+
         for line in traceback.format_exception(exc):
             self.log.write(3, f"{module.name}: {line.rstrip()}")
         self.log.write(2, f"{module.name} module runtime failure")

@@ -16,7 +16,6 @@ import resource
 import socket
 import sys
 import time
-import traceback
 import uuid
 from syslog import LOG_CRIT, LOG_WARNING
 
@@ -294,6 +293,8 @@ def _live(broker: Broker, life: LifeCycle) -> int:
         while not life.ended and failures < 2:
             broker.reactor.run()
             if tls.exception is not None:
+                import traceback  # for what should not happen
+
                 failures += 1
                 exc, tls.exception = tls.exception, None
                 life.loop_failed("".join(traceback.format_exception(exc)))

@@ -17,9 +17,8 @@ import signal
 import stat
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from syslog import LOG_ERR, LOG_INFO
-from typing import Any
+from typing import Any, NamedTuple
 
 from flux.constants import FLUX_POLLIN
 from flux.reactor import FdEvent, Reactor, SignalEvent
@@ -85,8 +84,7 @@ def program_environment(environ: Mapping[str, str], uri: str, jobid: str | None 
 # What runs.
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """What to run: its words, how messages call it, and whether it is a shell to type at."""
 
     argv: list[str]
@@ -153,8 +151,7 @@ def find_program(word: str, environ: Mapping[str, str]) -> str | None:
 # Running it.
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a program ended: its exit code by the rules of spec 03, 7.5, and the log line about it."""
 
     code: int

@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Longest path of rundir, in bytes, so that a socket's address in it fits.
 MAX_RUNDIR = 96
@@ -31,8 +31,7 @@ class DirectoryError(Exception):
     """A directory or address cannot be used; the text says why, for the log."""
 
 
-@dataclass(frozen=True)
-class Directory:
+class Directory(NamedTuple):
     """A directory in use: its path, whether it goes at exit, and whether we gave it a random name."""
 
     path: str

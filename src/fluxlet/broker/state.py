@@ -14,8 +14,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from syslog import LOG_DEBUG, LOG_INFO
+from typing import NamedTuple
 
 #: The states by number, as `state-machine.monitor` numbers them.
 STATES = (
@@ -74,8 +74,7 @@ TABLE: dict[tuple[str, str], str] = {
 }
 
 
-@dataclass(frozen=True)
-class Transition:
+class Transition(NamedTuple):
     """A change of state: by which event, from where to where, after how many seconds in the old state."""
 
     event: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 from flux.cli.options import UsageError
 from fluxlet.broker.guardian import Guardian
@@ -19,7 +21,7 @@ def main(argv: list[str]) -> int:
     except UsageError as exc:
         print(exc.text, file=sys.stderr)
         return exc.status
-    return run_broker(options)
+    leave(run_broker(options))
 
 
 def run_broker(options: BrokerOptions) -> int:
@@ -39,3 +41,11 @@ def run_broker(options: BrokerOptions) -> int:
 
     gc.enable()
     return run(options, guardian, front_end())
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process. Python's own way out takes a fifth of the time of a short instance, to free memory."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed: nobody can be told
+            stream.flush()
+    os._exit(code)

@@ -8,7 +8,7 @@ import sys
 from flux.cli.options import UsageError
 from flux.conf_builtin import conf_builtin_get
 from fluxlet.broker.options import BrokerOptions, StartOptions
-from fluxlet.cmd.broker import run_broker
+from fluxlet.cmd.broker import leave, run_broker
 from fluxlet.cmd.environment import front_end
 
 
@@ -35,4 +35,4 @@ def main(argv: list[str]) -> int:
     code = run_broker(broker)
     if options.testing and code:
         print(f"flux-start: 0 (pid {os.getpid()}) exited with rc={code}", file=sys.stderr)
-    return code
+    leave(code)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from flux.brokermod import request_handler
 from flux.core.handle import Flux
 from flux.message import Message
-
 from fluxlet.payload import cut, read_object
 from fluxlet.service import Service
 
