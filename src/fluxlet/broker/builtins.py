@@ -21,6 +21,7 @@ INTERNAL = {
     "module": "fluxlet.modules.module:Modules",
     "broker": "fluxlet.modules.broker:BrokerService",
     "runat": "fluxlet.modules.runat:Runat",
+    "shutdown": "fluxlet.modules.shutdown:Shutdown",
     "state-machine": "fluxlet.modules.state_machine:StateMachineService",
 }
 

@@ -311,6 +311,16 @@ class LifeCycle:
             self._stops = self._stops or 1
             self.machine.post("shutdown")
 
+    @property
+    def program_pid(self) -> int:
+        """The process of the initial program; 0 if it does not run."""
+        return self._rc2.pid if self._rc2 is not None else 0
+
+    def request_shutdown(self) -> None:
+        """A client ends the instance: as a signal does, but for the exit code (spec 03, 7.7)."""
+        self.fail(self._exit_norestart())
+        self.stop()
+
     def signal(self, signum: int) -> None:
         """A terminating signal has come (spec 03, 7.6)."""
         state = self.machine.state
