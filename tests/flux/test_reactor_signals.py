@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import gc
 import os
 import signal
@@ -521,6 +522,58 @@ def test_plumbing_is_torn_apart_by_the_second_sigint_only(reactor: Reactor, sign
     with pytest.raises(KeyboardInterrupt):
         run_with_interrupt(reactor)
     assert source.done == done
+
+
+def test_sigint_within_a_call_to_the_reactor_waits_for_the_callback_to_end(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A callback that is just stopping a timer must not leave it half stopped."""
+    out: list[str] = []
+    discard = reactor.timers.discard
+    other = reactor.timer(3600, 0, lambda: None)
+    other.start()
+    keep_running(reactor)
+    namespace = {
+        "__name__": "flux.reactor.example",
+        "send": functools.partial(os.kill, os.getpid()),
+        "discard": discard,
+        "INT": INT,
+    }
+    exec("def interrupted_discard(timer):\n    send(INT)\n    discard(timer)", namespace)
+    monkeypatch.setattr(reactor.timers, "discard", namespace["interrupted_discard"])
+
+    def callback() -> None:
+        other.stop()
+        out.append("stopped")
+
+    hook = reactor.prepare(callback)
+    hook.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_with_interrupt(reactor)
+    monkeypatch.undo()
+    hook.stop()
+    assert out == ["stopped"]
+    assert not other.active
+    assert reactor.references == 1
+
+
+def test_handler_that_raises_while_the_loop_waits_ends_the_run_and_leaves_it_whole(reactor: Reactor) -> None:
+    """The usual timeout by SIGALRM."""
+
+    def expire(signum: int, frame: FrameType | None) -> None:
+        raise TimeoutError("too long")
+
+    keep_running(reactor)
+    saved = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        with pytest.raises(TimeoutError, match="too long"):
+            run_with_interrupt(reactor)
+    finally:
+        signal.signal(signal.SIGALRM, saved)
+    assert not reactor.running
+    assert tls.exception is None
+    assert run_with_interrupt(reactor, NOWAIT) == 0
 
 
 def test_sigints_at_any_point_leave_loop_and_handler_whole(reactor: Reactor) -> None:

@@ -52,20 +52,25 @@ class _Run:
 
 
 def _executing(frame: FrameType | None) -> tuple[bool, bool]:
-    """Whether there is user code, and whether there is plumbing, between `frame` and the loop that called it.
+    """Whether there is user code, and whether there is plumbing, between `frame` and what the loop has called.
 
-    The standard library's frames are no hint: both use it.
+    The standard library's frames are no hint: both use it. Nothing is said to be there when the loop's own code
+    is interrupted: called by the loop, or by a callback (`stop`, say), or by a user's signal handler. Such a handler
+    may also be executing on top of the loop, which is not made for exceptions just anywhere.
     """
     in_user_code = in_plumbing = False
-    entered = _LOOP_CODE
-    while frame is not None and frame.f_code not in entered:
+    while frame is not None:
         module = frame.f_globals.get("__name__") or ""
+        if _within(module, _LOOP):
+            if frame.f_code in _CALLER_CODE:
+                return in_user_code, in_plumbing
+            return False, False
         if any(_within(module, package) for package in _PLUMBING):
             in_plumbing = True
-        elif not _within(module, _LOOP) and module.partition(".")[0] not in sys.stdlib_module_names:
+        elif module.partition(".")[0] not in sys.stdlib_module_names:
             in_user_code = True
         frame = frame.f_back
-    return in_user_code, in_plumbing
+    return False, False
 
 
 def run_with_interrupt(reactor: Reactor, flags: int = 0) -> int:
@@ -123,4 +128,7 @@ def _settle(run: _Run) -> None:
         tls.exception = stored
 
 
-_LOOP_CODE = frozenset({Reactor._loop.__code__, Reactor.run.__code__, _run_in_main_thread.__code__})
+_CALLER_CODE = frozenset(
+    function.__code__ for function in (Reactor._loop, Reactor._call, Reactor._flush, Reactor._read)
+)
+"""What calls code that is not the loop's own; it takes care of exceptions."""

@@ -174,6 +174,12 @@ class Reactor:
                 self._loop(flags)
             with suppress(_EndAtOnceError):
                 self._flush()
+        except BaseException:
+            # A signal handler of someone else's has raised in the middle of the loop's own work. A source that was
+            # about to be dispatched may be missing from the queue: rather one dispatch too many than one lost.
+            for event in self._attached_sources():
+                self.source_ready(event)
+            raise
         finally:
             if had_wakeups is not None:
                 signal.set_wakeup_fd(had_wakeups)
