@@ -46,6 +46,11 @@ class StreamConnector(Connector):
         self.testing_userid = FLUX_USERID_UNKNOWN
         self.testing_rolemask = FLUX_ROLE_NONE
 
+    def __del__(self) -> None:
+        # A handle may just be dropped, as in the reference: that closes it, and is no leak to be warned of.
+        if hasattr(self, "_sock"):
+            self._sock.close()
+
     def _use(self, sock: socket.socket) -> None:
         sock.setblocking(True)
         self._sock = sock

@@ -530,7 +530,8 @@ class FluxT:
                     return
                 if expired:
                     raise local_error(errno.ETIMEDOUT)
-                if not private._active and not reactor.references:
+                hopeless = self.fileno() < 0 or not state.awaits_response()
+                if hopeless and not private._active and not reactor.references:
                     raise local_error(errno.ECONNRESET if link.lost else errno.EDEADLK)
                 for event in events:
                     event.ref()

@@ -182,6 +182,10 @@ class FutureState:
         finally:
             self.waiting = False
 
+    def awaits_response(self) -> bool:
+        """True if a message that is still to come may fulfil this: waiting for it is no deadlock."""
+        return False
+
     def wait_ctx_in_use(self) -> FluxT | None:
         """The private view, while a wait is using it."""
         return self.wait_ctx if self.waiting else None
@@ -290,6 +294,7 @@ class FutureState:
                 cont.timer.stop()
             cont.held = 0
             self._release(cont)
+            self.cont = None  # what is fulfilled from now on calls nobody
 
     def add_hook(self, hook: Callable[[], None]) -> None:
         """Has `hook` called inside every fulfilment, until `remove_hook`."""
@@ -338,6 +343,17 @@ class RpcState(FutureState):
         if not self.watched and not self.done:
             self.watched = True
             self.ctx.watch(1)
+
+    def stop(self) -> None:
+        """As `FutureState.stop`; the loop need not wait for the answer."""
+        FutureState.stop(self)
+        if self.watched:
+            self.watched = False
+            self.ctx.watch(-1)
+
+    def awaits_response(self) -> bool:
+        """True until the final response."""
+        return not self.ready and not self.done
 
     def _release(self, cont: Continuation) -> None:
         FutureState._release(self, cont)
@@ -398,6 +414,10 @@ class CompositeState(FutureState):
             if not child.ready:
                 child.prepare_wait(self.wait_ctx)
         self._check()
+
+    def awaits_response(self) -> bool:
+        """True if a child does."""
+        return any(child.awaits_response() for child in self.names.values())
 
     def start_then(self) -> None:
         """Has every child set going, from the loop, what will fulfil it."""

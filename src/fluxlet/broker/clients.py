@@ -207,10 +207,9 @@ class Clients:
             text = f"a guest's service name must begin with {message._userid}-"
             return self._answer(client, message, errno.EPERM, text)
         if b"." in name:
-            return self._answer(client, message, errno.EINVAL, "a service name has no dot")
+            return self._answer(client, message, errno.EINVAL)
         if name in self.router.services:
-            text = f"service name {name.decode('utf-8', 'replace')} is in use"
-            return self._answer(client, message, errno.EEXIST, text)
+            return self._answer(client, message, errno.EEXIST)
         self.router.services[name] = client
         client.services.add(name)
         return self._answer(client, message)

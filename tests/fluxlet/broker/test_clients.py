@@ -448,9 +448,9 @@ def test_late_answers_after_removal_are_delivered(broker: FakeBroker) -> None:
     assert other.only().raw == b"{}\0"
 
 
-def test_refusals_say_why(broker: FakeBroker) -> None:
+def test_refusal_says_why_where_the_errno_does_not(broker: FakeBroker) -> None:
     client, guest = broker.client(), broker.client(GUEST)
     add(client, "foo")
     assert call(guest, "service.add", service="x").raw == b"a guest's service name must begin with 54321-\0"
-    assert call(client, "service.add", service="a.b").raw == b"a service name has no dot\0"
-    assert call(client, "service.add", service="foo").raw == b"service name foo is in use\0"
+    assert call(client, "service.add", service="a.b").raw is None
+    assert call(client, "service.add", service="foo").raw is None

@@ -1,0 +1,218 @@
+"""An instance of several ranks in one process: real brokers on one reactor, their overlay a function call.
+
+For tests that want more than one rank and no launcher. Each broker has its socket `DIR/local-RANK` and its
+built-in services; what other issues bring (the KVS, jobs) is stood in for as far as recordings need it.
+
+    python tests/linked.py DIR PARENT...     runs until its input ends; one parent for each rank but 0
+
+With ``pytest_plugins = ["linked"]``: the fixture `linked_instance` is the directory of such a process of two
+ranks, and `rank0` has FLUX_URI name its rank 0.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flux.brokermod import request_handler
+from flux.core.handle import Flux
+from flux.message import Message
+from flux.reactor import Reactor
+from fluxlet.broker import local_server
+from fluxlet.broker.attributes import Attributes
+from fluxlet.broker.broker import Broker
+from fluxlet.broker.builtins import load_builtins
+from fluxlet.broker.router import Peer
+from fluxlet.service import Service, may_end, require_streaming
+
+
+class Kvs(Service):
+    """A module of this name, with what all modules answer."""
+
+
+class KvsWatch(Service):
+    """Lookups that never end: every key has the value 1."""
+
+    def __init__(self, handle: Flux, broker: Broker) -> None:
+        self.lookups: list[Message] = []
+        super().__init__(handle, broker)
+
+    @request_handler("lookup", allow_guest=True)
+    def lookup(self, msg: Message) -> None:
+        """Answers once and keeps the stream open."""
+        require_streaming(msg, "KVS watch request rejected without streaming RPC flag")
+        value = {"data": base64.b64encode(b"1").decode(), "type": "val", "ver": 1}
+        self.lookups.append(msg)
+        self.handle.respond(msg, {"val": value})
+
+    @request_handler("cancel", allow_guest=True)
+    def cancel(self, msg: Message) -> None:
+        """Ends the stream with this matchtag, if it is the sender's."""
+        for request in list(self.lookups):
+            if request.aux2 == msg.payload["matchtag"] and may_end(request, msg):
+                self.lookups.remove(request)
+                self.handle.respond_error(request, errno.ENODATA, None)
+
+    @request_handler("disconnect", allow_guest=True)
+    def disconnect(self, msg: Message) -> None:
+        """Forgets the sender's streams."""
+        self.lookups = [request for request in self.lookups if not may_end(request, msg)]
+
+
+class JobManager(Service):
+    """Of rank 0 alone."""
+
+    @request_handler("getinfo", allow_guest=True)
+    def getinfo(self, msg: Message) -> None:
+        """There are no jobs."""
+        self.handle.respond(msg, {"max_jobid": 0})
+
+
+class Link(Peer):
+    """The other end of a connection between two brokers."""
+
+    def __init__(self, here: Broker, there: Broker, is_parent: bool) -> None:
+        super().__init__(there.rank, there.uuid, is_parent)
+        self.there = there
+        self.back: Link | None = None
+
+    def deliver(self, message: Message) -> None:
+        assert self.back is not None
+        self.there.submit(self.back, message.copy())
+
+
+def link(child: Broker, parent: Broker) -> None:
+    """Connects two brokers."""
+    up, down = Link(child, parent, True), Link(parent, child, False)
+    up.back, down.back = down, up
+    child.router.attach(up)
+    parent.router.attach(down)
+
+
+class LinkedInstance:
+    """Brokers in a tree.
+
+    Args:
+        directory: for the sockets.
+        parents: the parent of each rank but 0, in order of the ranks.
+        config: the configuration of all of them.
+    """
+
+    def __init__(self, directory: str, *parents: int, config: dict[str, Any] | None = None) -> None:
+        self.directory = directory
+        self.parents = (-1, *parents)
+        self.reactor = Reactor()
+        self.brokers: list[Broker] = []
+        self._thread: threading.Thread | None = None
+        for rank in range(len(self.parents)):
+            self.brokers.append(self._broker(rank, config or {}))
+        for child, parent in enumerate(self.parents[1:], 1):
+            link(self.brokers[child], self.brokers[parent])
+        for broker in self.brokers:
+            load_builtins(broker)
+            broker.load("kvs", Kvs)
+            broker.load("kvs-watch", KvsWatch)
+        self.brokers[0].load("job-manager", JobManager)
+        for broker in self.brokers:
+            broker.server.listen(f"{directory}/local-{broker.rank}")
+
+    def _broker(self, rank: int, config: dict[str, Any]) -> Broker:
+        size = len(self.parents)
+        attributes = Attributes({})
+        values = {
+            "rank": str(rank),
+            "size": str(size),
+            "hostlist": ",".join(["host0"] * size),
+            "version": "0.88.0",
+            "local-uri": f"local://{self.directory}/local-{rank}",
+            "instance-level": "0",
+            "rundir": self.directory,
+            "broker.starttime": f"{time.time():.2f}",
+        }
+        for name, value in values.items():
+            attributes.set_internal(name, value)
+        return Broker(attributes, config, None, self._child_towards(rank), self.reactor)
+
+    def _child_towards(self, rank: int) -> Callable[[int], int | None]:
+        def towards(target: int) -> int | None:
+            if not 0 <= target < len(self.parents):
+                return None
+            while target > 0 and self.parents[target] != rank:
+                target = self.parents[target]
+            return target if target > 0 else None
+
+        return towards
+
+    def start(self) -> None:
+        """Runs the brokers in a thread."""
+        self._thread = threading.Thread(target=self.reactor.run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends them."""
+        if self._thread is not None:
+            self.reactor.stop()
+            self.reactor.wake()
+            self._thread.join()
+        for broker in reversed(self.brokers):
+            broker.server.shutdown()
+            for name in reversed(list(broker.modules)):
+                broker.unload(name)
+        self.reactor.close()
+
+
+class PlayedCredentials:
+    """Lets connections of this process pass for those of other users."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.uid = os.getuid()
+        monkeypatch.setattr(local_server, "peer_credentials", lambda sock: (os.getpid(), self.uid))
+
+
+@pytest.fixture(scope="session")
+def linked_instance() -> Iterator[Path]:
+    """Two ranks in a process of their own; the directory of their sockets."""
+    with tempfile.TemporaryDirectory(prefix="flux-", dir="/tmp") as directory:
+        command = [sys.executable, __file__, directory, "0"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"ready\n", "the instance does not start"
+            yield Path(directory)
+        finally:
+            process.stdin.close()
+            code = process.wait(60)
+            process.stdout.close()
+        assert code == 0
+
+
+@pytest.fixture
+def rank0(linked_instance: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of rank 0, which FLUX_URI names as well."""
+    uri = f"local://{linked_instance}/local-0"
+    monkeypatch.setenv("FLUX_URI", uri)
+    return uri
+
+
+def main() -> None:
+    instance = LinkedInstance(sys.argv[1], *map(int, sys.argv[2:]))
+    instance.start()
+    print("ready", flush=True)
+    sys.stdin.read()
+    instance.stop()
+
+
+if __name__ == "__main__":
+    main()
