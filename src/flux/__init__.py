@@ -11,10 +11,16 @@ Other distributions may add modules to this package: every directory `flux` on `
 """
 
 # No `from __future__ import annotations` here: it would leave a name in the package.
-from pkgutil import extend_path
+import os as _os
+import sys as _sys
 
-__path__ = extend_path(__path__, __name__)
-del extend_path
+# What pkgutil.extend_path would do; importing pkgutil takes a tenth of what `import flux` may.
+__path__ = list(__path__)
+for _entry in _sys.path:
+    _entry = _os.path.join(_entry, "flux") if isinstance(_entry, str) else ""
+    if _entry not in __path__ and _os.path.isdir(_entry):
+        __path__.append(_entry)
+del _os, _sys, _entry
 
 import flux.core.inner  # noqa: E402 - the path must be complete before submodules are looked for
 import flux.core.watchers  # noqa: E402

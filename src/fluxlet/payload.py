@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Hashable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -63,15 +64,15 @@ def _check(value: Any) -> None:
 
 
 @cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+def _decoder(kind: Hashable) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(cast("type[Any]", kind))
 
 
 def decode(message: Message, kind: type[T]) -> T:
     """A request's payload as `kind`, a msgspec Struct. Raises OSError(EPROTO) saying what does not fit."""
     text = _text(message)
     try:
-        value: T = _decoder(kind).decode(text)
+        value: T = _decoder(cast(Hashable, kind)).decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise OSError(errno.EPROTO, f"bad payload of {message.topic}: {exc}") from None
     if _suspicious(text):

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import select
-import selectors
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -63,15 +62,16 @@ class SelectorPoller:
     """The poller for platforms without epoll: the best that `selectors` has."""
 
     def __init__(self) -> None:
+        import selectors  # where there is epoll, this is not needed
+
         self.confused = False
+        self._read, self._write = selectors.EVENT_READ, selectors.EVENT_WRITE
         self._selector = selectors.DefaultSelector()
 
     def watch(self, fd: int, interest: int) -> bool:
         os.fstat(fd)  # some selectors take a closed descriptor without complaint: EBADF comes from here
         self.forget(fd)
-        native = (selectors.EVENT_READ if interest & POLLIN else 0) | (
-            selectors.EVENT_WRITE if interest & POLLOUT else 0
-        )
+        native = (self._read if interest & POLLIN else 0) | (self._write if interest & POLLOUT else 0)
         try:
             self._selector.register(fd, native)
         except PermissionError:
@@ -87,7 +87,7 @@ class SelectorPoller:
         return [(key.fd, native) for key, native in ready]
 
     def translate(self, native: int) -> int:
-        return (POLLIN if native & selectors.EVENT_READ else 0) | (POLLOUT if native & selectors.EVENT_WRITE else 0)
+        return (POLLIN if native & self._read else 0) | (POLLOUT if native & self._write else 0)
 
     def close(self) -> None:
         self._selector.close()
