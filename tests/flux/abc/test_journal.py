@@ -247,43 +247,43 @@ class ServedJournal(Journal):
 
     def _main(self) -> None:
         try:
-            handle = flux.Flux(self._uri)
-            handle.service_register("testjournal").get()
-            requests: list[tuple[str, Any]] = []
-            streams: list[Any] = []
+            with flux.Flux(self._uri) as handle:
+                handle.service_register("testjournal").get()
+                requests: list[tuple[str, Any]] = []
+                streams: list[Any] = []
 
-            def serve(handle: Any, watcher: Any, message: Any, args: Any) -> None:
-                method = message.topic.partition(".")[2]
-                payload = message.payload if message.payload_str else None
-                if method == "events":
-                    requests.append((method, payload))
-                    streams.append(message)
-                    for response in self.history:
-                        handle.respond(message, response)
-                elif method in ("events-cancel", "stop-it"):
-                    requests.append((method, payload))
-                    # The tests have one stream at a time, but for a restart: there the oldest is meant.
-                    handle.respond_error(streams.pop(0), errno.ENODATA, None)
-                elif method == "push":
-                    for stream in streams:
-                        handle.respond(stream, payload)
-                    handle.respond(message)
-                elif method == "fail":
-                    for stream in streams:
-                        handle.respond_error(stream, payload["errnum"], payload["text"])
-                    streams.clear()
-                    handle.respond(message)
-                elif method == "requests":
-                    handle.respond(message, {"requests": requests})
-                elif method == "quit":
-                    handle.respond(message)
-                    handle.reactor_stop()
+                def serve(handle: Any, watcher: Any, message: Any, args: Any) -> None:
+                    method = message.topic.partition(".")[2]
+                    payload = message.payload if message.payload_str else None
+                    if method == "events":
+                        requests.append((method, payload))
+                        streams.append(message)
+                        for response in self.history:
+                            handle.respond(message, response)
+                    elif method in ("events-cancel", "stop-it"):
+                        requests.append((method, payload))
+                        # The tests have one stream at a time, but for a restart: there the oldest is meant.
+                        handle.respond_error(streams.pop(0), errno.ENODATA, None)
+                    elif method == "push":
+                        for stream in streams:
+                            handle.respond(stream, payload)
+                        handle.respond(message)
+                    elif method == "fail":
+                        for stream in streams:
+                            handle.respond_error(stream, payload["errnum"], payload["text"])
+                        streams.clear()
+                        handle.respond(message)
+                    elif method == "requests":
+                        handle.respond(message, {"requests": requests})
+                    elif method == "quit":
+                        handle.respond(message)
+                        handle.reactor_stop()
 
-            watcher = handle.msg_watcher_create(serve, FLUX_MSGTYPE_REQUEST, "testjournal.*")
-            watcher.start()
-            self._ready.set()
-            handle.reactor_run()
-            watcher.stop()
+                watcher = handle.msg_watcher_create(serve, FLUX_MSGTYPE_REQUEST, "testjournal.*")
+                watcher.start()
+                self._ready.set()
+                handle.reactor_run()
+                watcher.stop()
         except BaseException as exc:  # for the test's thread to raise
             self._failure.append(exc)
             raise
