@@ -532,6 +532,24 @@ def test_recording_of_four_brokers() -> None:
     replay(load("wire-routing-4brokers"), RoutersWorld())
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("errnum", 1), ("matchtag", 99), ("rolemask", 2), ("userid", 1), ("topic", "x"), ("flags", ["topic"])],
+)
+def test_replay_notices_what_differs(key: str, value: Any) -> None:
+    entries = load("wire-routing-4brokers")
+    first = next(number for number, entry in enumerate(entries) if entry.get("dir") == "b>c")
+    entries[first] = entries[first] | {key: value}
+    with pytest.raises(AssertionError, match=f"line {first + 1}"):
+        replay(entries, RoutersWorld())
+
+
+def test_replay_notices_what_nobody_recorded() -> None:
+    entries = [entry for entry in load("wire-routing-4brokers") if entry.get("dir") != "b>c"]
+    with pytest.raises(AssertionError, match="more than was recorded"):
+        replay(entries, RoutersWorld())
+
+
 def test_names_of_a_recording_stand_for_one_of_ours_each() -> None:
     """The comparison itself: it must not accept a wrong route."""
     names = Names()
