@@ -340,6 +340,11 @@ def test_a_tmpdir_too_long_for_sockets_is_replaced_with_a_warning(environ: dict[
         (["--conf==x", "true"], "broker.crit[]: --conf: value must have a key in KEY=VAL\n"),
         (["-Sbroker.boot-method=foo", "true"], "broker.crit[]: bootstrap: plugin matching 'foo' not found\n"),
         (["-Srundir=/nosuch/dir", "true"], "rundir error creating /nosuch/dir: No such file or directory\n"),
+        (["-Sbroker.quorum=2", "true"], "broker.crit[]: Error parsing broker.quorum attribute\n"),
+        (["-Sbroker.quorum-warn=x", "true"], "broker.crit[]: Error parsing broker.quorum-warn attribute\n"),
+        (["-Sbroker.critical-ranks=4", "true"], "broker.crit[]: invalid value for broker.critical-ranks='4'\n"),
+        (["-Slog-level=abc", "true"], "broker.crit[]: Error initializing logging: log-level: Invalid argument\n"),
+        (["--conf=heartbeat.period=x", "true"], "error parsing heartbeat.period FSD value\n"),
         (["-Slocal-uri=foo", "true"], "broker.crit[]: local-uri is malformed\n"),
     ],
 )
@@ -450,6 +455,12 @@ def test_verbose_brokers_log_their_life_to_stderr(environ: dict[str, str]) -> No
         "shutdown", "finalize", "goodbye", "unload-builtins", "exit",
     ]  # fmt: skip
     assert re.search(r"^<6>broker\.info\[0\]: rc2\.0: true Exited \(rc=0\) 0\.\ds$", done.stderr, re.M)
+
+
+def test_a_set_of_ranks_as_quorum_is_accepted_with_a_warning(environ: dict[str, str]) -> None:
+    done = start(environ, "-Sbroker.quorum=0", "-Slog-stderr-level=4", "flux getattr broker.quorum")
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert plain(done.stderr) == "broker.warning[]: warning: broker.quorum is now a size - assuming 1\n"
 
 
 # rc1, cleanup, rc3.

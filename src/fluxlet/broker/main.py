@@ -21,6 +21,7 @@ from syslog import LOG_CRIT, LOG_WARNING
 
 from flux.conf_builtin import conf_builtin_get
 from flux.reactor import tls
+from flux.util.durations import parse_fsd
 from flux.version import CORE_VERSION
 from fluxlet.broker import configuration, rundir
 from fluxlet.broker.attributes import Attributes
@@ -34,6 +35,15 @@ from fluxlet.broker.state import StateMachine
 
 #: Of the instance or job that we were started in; the broker's own environment does without (spec 03, 16).
 _NOT_OURS = ("FLUX_URI", "FLUX_KVS_NAMESPACE", "FLUX_JOB_ID_PATH", "FLUX_PROXY_REMOTE")
+#: Attributes that are a duration, or `none`.
+_DURATIONS = (
+    "broker.quorum-warn",
+    "broker.shutdown-warn",
+    "broker.shutdown-timeout",
+    "broker.cleanup-timeout",
+    "broker.unload-builtins-timeout",
+    "broker.sd-stop-timeout",
+)
 _BOOT_METHODS = ("config", "simple", "libpmi2", "libpmi", "single")
 
 
@@ -131,10 +141,13 @@ def _assemble(
         config = configuration.load(config_path, options.conf)
     except configuration.ConfigError as exc:
         raise StartError(str(exc)) from None
+    warnings: list[str] = []
+    _check_settings(settings, warnings)
     method = _bootstrap(options)
     shell, shell_warning = usable_shell(os.environ)
     program = _initial_program(options, shell)
-    warnings = [shell_warning] if shell_warning and program is not None else []
+    if shell_warning and program is not None:
+        warnings.append(shell_warning)
     try:
         socket_path, directories = _directories(settings, leftovers, warnings)
     except rundir.DirectoryError as exc:
@@ -192,6 +205,27 @@ def _assemble(
     except OSError as exc:
         raise StartError(exc.strerror or str(exc)) from None
     return broker, life
+
+
+def _check_settings(settings: dict[str, str | None], warnings: list[str]) -> None:
+    """The user's values of attributes that mean something to the life cycle at size 1. Raises StartError."""
+    for name in _DURATIONS:
+        text = settings.get(name)
+        if text is not None and text != "none":
+            try:
+                parse_fsd(text)
+            except ValueError:
+                raise StartError(f"Error parsing {name} attribute") from None
+    quorum = settings.get("broker.quorum")
+    if quorum in ("0", "0-0"):
+        # It was a set of ranks once.
+        warnings.append("warning: broker.quorum is now a size - assuming 1")
+        settings["broker.quorum"] = "1"
+    elif quorum is not None and quorum != "1":
+        raise StartError("Error parsing broker.quorum attribute")
+    ranks = settings.get("broker.critical-ranks")
+    if ranks is not None and ranks != "0":
+        raise StartError(f"invalid value for broker.critical-ranks='{ranks}'")
 
 
 def _bootstrap(options: BrokerOptions) -> str:

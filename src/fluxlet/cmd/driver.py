@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from fluxlet.cmd.builtins import BUILTINS, GROUPS
 from fluxlet.cmd.environment import driver_environment, front_end, unique
+
+if TYPE_CHECKING:
+    from flux.core.handle import Flux
 
 _USAGE = """\
 Usage: flux [OPTIONS] COMMAND ARGS
@@ -41,6 +45,13 @@ def main() -> int:
     except DriverError as exc:
         print(exc, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # As a program that does not handle the signal: no traceback, and who called us can see it.
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        return 128 + signal.SIGINT
 
 
 def _run(words: list[str]) -> int:
@@ -109,28 +120,33 @@ def usage() -> str:
 
 
 def _climb(levels: int | None) -> None:
-    """Points the environment at the parent, `levels` times; None: as often as there is one."""
+    """Points the environment at the parent, `levels` times; None: up to the root. Beyond the root is the root."""
     from flux.core.handle import Flux
 
     while levels is None or levels > 0:
         try:
             with Flux() as handle:
-                uri = handle.attr_get("parent-uri") if int(handle.attr_get("instance-level")) else ""
-                namespace = handle.attr_get("parent-kvs-namespace") if uri else ""
-        except FileNotFoundError as exc:
-            if "FLUX_URI" in os.environ and exc.filename is None and "connect" not in str(exc):
-                return
-            raise DriverError(f"flux: flux_open: {os.strerror(exc.errno or 0)}") from None
+                if levels is None:
+                    levels = int(handle.attr_get("instance-level"))
+                uri = _attribute(handle, "parent-uri")
+                namespace = _attribute(handle, "parent-kvs-namespace")
         except OSError as exc:
             raise DriverError(f"flux: flux_open: {os.strerror(exc.errno or 0)}") from None
-        if not uri:
+        if uri is None:
             return
         os.environ["FLUX_URI"] = uri
-        if namespace:
-            os.environ["FLUX_KVS_NAMESPACE"] = namespace
-        else:
+        if namespace is None:
             os.environ.pop("FLUX_KVS_NAMESPACE", None)
-        levels = None if levels is None else levels - 1
+        else:
+            os.environ["FLUX_KVS_NAMESPACE"] = namespace
+        levels -= 1
+
+
+def _attribute(handle: Flux, name: str) -> str | None:
+    try:
+        return handle.attr_get(name)
+    except FileNotFoundError:
+        return None
 
 
 # Running things.
