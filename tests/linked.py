@@ -4,9 +4,6 @@ For tests that want more than one rank and no launcher. Each broker has its sock
 built-in services; what other issues bring (the KVS, jobs) is stood in for as far as recordings need it.
 
     python tests/linked.py DIR PARENT...     runs until its input ends; one parent for each rank but 0
-
-With ``pytest_plugins = ["linked"]``: the fixture `linked_instance` is the directory of such a process of two
-ranks, and `rank0` has FLUX_URI name its rank 0.
 """
 
 from __future__ import annotations
@@ -14,13 +11,10 @@ from __future__ import annotations
 import base64
 import errno
 import os
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -180,38 +174,14 @@ class PlayedCredentials:
         monkeypatch.setattr(local_server, "peer_credentials", lambda sock: (os.getpid(), self.uid))
 
 
-@pytest.fixture(scope="session")
-def linked_instance() -> Iterator[Path]:
-    """Two ranks in a process of their own; the directory of their sockets."""
-    with tempfile.TemporaryDirectory(prefix="flux-", dir="/tmp") as directory:
-        command = [sys.executable, __file__, directory, "0"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == b"ready\n", "the instance does not start"
-            yield Path(directory)
-        finally:
-            process.stdin.close()
-            code = process.wait(60)
-            process.stdout.close()
-        assert code == 0
-
-
-@pytest.fixture
-def rank0(linked_instance: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URI of rank 0, which FLUX_URI names as well."""
-    uri = f"local://{linked_instance}/local-0"
-    monkeypatch.setenv("FLUX_URI", uri)
-    return uri
-
-
 def main() -> None:
     instance = LinkedInstance(sys.argv[1], *map(int, sys.argv[2:]))
     instance.start()
-    print("ready", flush=True)
-    sys.stdin.read()
-    instance.stop()
+    try:
+        print("ready", flush=True)
+        sys.stdin.read()
+    finally:
+        instance.stop()  # also after Ctrl-C: the brokers' thread would keep the process alive
 
 
 if __name__ == "__main__":

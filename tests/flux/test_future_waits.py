@@ -10,7 +10,7 @@ import pytest
 import flux
 from flux.future import WaitAllFuture
 
-pytest_plugins = ["linked"]
+pytest_plugins = ["linked_instance"]
 
 
 def test_wait_for_answers_only_is_no_deadlock(rank0: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pycore
 import pytest
 
-pytest_plugins = ["linked"]
+pytest_plugins = ["linked_instance"]
 
 #: Cases whose file has only what the reference yields, where the specification wants something better.
 BETTER = {
