@@ -269,7 +269,7 @@ class Framer:
         limit: longest body accepted, in bytes.
     """
 
-    __slots__ = ("_buf", "_held", "_need", "_parts", "end", "large", "large_size", "limit", "pos")
+    __slots__ = ("_buf", "_need", "_parts", "end", "held", "large", "large_size", "limit", "pos")
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
@@ -279,7 +279,7 @@ class Framer:
         # A frame that did not fit into one piece: its pieces so far, their total, and the whole frame's size
         # (0 while not even the prefix is complete).
         self._parts: list[bytes | bytearray] = []
-        self._held = 0
+        self.held = 0
         self._need = 0
         self.large: Message | None = None  # decoded from its pieces, for `next` to return first
         self.large_size = 0
@@ -288,23 +288,23 @@ class Framer:
     def buffered(self) -> int:
         """Bytes received and not yet returned in a message."""
         large = 0 if self.large is None else self.large_size
-        return large + self.end - self.pos + self._held
+        return large + self.end - self.pos + self.held
 
     @property
     def wanted(self) -> int:
         """Bytes still missing of the frame under way, where its length is known; else 0."""
-        return max(0, self._need - self._held)
+        return max(0, self._need - self.held)
 
     def feed(self, data: bytes) -> None:
         """Takes bytes received from the peer."""
-        if not self._held:
+        if not self.held:
             if self.pos == self.end:
                 self._buf = data
                 self.pos = 0
                 self.end = len(data)
                 return
             self._hold()
-        self._held += len(data)
+        self.held += len(data)
         parts = self._parts
         if len(data) >= _SMALL:
             parts.append(data)
@@ -317,13 +317,13 @@ class Framer:
             if len(head) < PREFIX_SIZE:
                 return
             self._need = self._frame_size(head, 0)
-        if self._held >= self._need:
+        if self.held >= self._need:
             self._release()
 
     def clear(self) -> None:
         """Forgets what was received and not returned."""
         self._buf, self.pos, self.end = b"", 0, 0
-        self._parts, self._held, self._need = [], 0, 0
+        self._parts, self.held, self._need = [], 0, 0
         self.large = None
 
     def has_message(self) -> bool:
@@ -343,7 +343,7 @@ class Framer:
         """
         pos = self.pos
         if data:
-            if pos == self.end and not self._held and self.large is None:
+            if pos == self.end and not self.held and self.large is None:
                 self._buf = data
                 self.pos = pos = 0
                 self.end = len(data)
@@ -433,7 +433,7 @@ class Framer:
         """Moves the incomplete frame at the end of the buffer to where pieces are gathered."""
         rest = self._buf[self.pos : self.end]
         self._parts = [bytearray(rest)]
-        self._held = len(rest)
+        self.held = len(rest)
         self._need = self._frame_size(rest, 0) if len(rest) >= PREFIX_SIZE else 0
         self._buf = b""
         self.pos = self.end = 0
@@ -441,7 +441,7 @@ class Framer:
     def _release(self) -> None:
         """The held frame is complete: make it, and what came behind it, readable for `next`."""
         parts, self._parts = self._parts, []
-        held, self._held = self._held, 0
+        held, self.held = self.held, 0
         need, self._need = self._need, 0
         # One at a time: where `next` has not yet been asked for the last one, this one is joined.
         if need > _LARGE and self.large is None:

@@ -126,7 +126,7 @@ class StreamConnector(Connector):
         if timeout is None:
             while True:
                 try:
-                    data = self._recv(_READ_LARGE if framer.wanted > _READ_SIZE else _READ_SIZE)
+                    data = self._recv(_READ_SIZE if not framer.held or framer.wanted < _READ_SIZE else _READ_LARGE)
                 except OSError as exc:
                     raise self._lost(exc) from exc
                 if not data:

@@ -56,6 +56,9 @@ def _make_encoder() -> Callable[[Any], str]:
 
 _dumps = _make_encoder()
 
+#: What `json.loads` calls, between looking for white space in front and behind.
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
 
 def dump_payload(value: Any) -> bytes | None:
     """The wire payload of a Python value by the rule of spec 02, 3.1, its NUL included; None for none.
@@ -91,4 +94,11 @@ def load_text(text: bytes) -> Any:
         _patience -= len(text) + _PAYLOAD_SHARE
         if _patience <= 0:
             _adopt_msgspec()
-    return json.loads(text.decode("utf-8", "surrogateescape"))
+    decoded = text.decode("utf-8", "surrogateescape")
+    try:
+        value, end = _scan(decoded, 0)
+        if end == len(decoded):
+            return value
+    except StopIteration:
+        pass  # white space in front, or no JSON
+    return json.loads(decoded)

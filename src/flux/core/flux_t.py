@@ -470,7 +470,8 @@ class FluxT:
                     if message._type != FLUX_MSGTYPE_RESPONSE or not deliver(message):
                         queue.append(message)
         finally:
-            self._wake()
+            if link.looped:
+                self._wake()
             link.lock.release()
 
     def _wait_limited(self, state: FutureState, timeout: float) -> None:

@@ -298,6 +298,12 @@ class Reactor:
                 wake_pipe.drain()
             elif entry is None:
                 poller.confused = True
+            elif entry.reader is not None:
+                self._served = True
+                try:
+                    entry.reader(fd, poller.translate(native))
+                except BaseException as exc:  # noqa: BLE001  # as in _call
+                    self._failed(exc)
             else:
                 for source in entry.sources:
                     if not source.ready:

@@ -172,16 +172,18 @@ class Broker:
         finally:
             self._working = False
 
-    def receive_from(self, client: Client, framer: Framer) -> None:
-        """Takes all complete messages that a client has sent. Raises OSError for a bad frame."""
+    def receive_from(self, client: Client, framer: Framer, data: bytes) -> None:
+        """Takes what a client has sent, and handles the messages that are complete. Raises OSError for a bad frame."""
         receive, next_message = self.clients.receive, framer.next
         nested, self._working = self._working, True
         try:
-            while (message := next_message()) is not None:
+            message = next_message(data)
+            while message is not None:
                 for endpoint, delivered in receive(client, message):
                     endpoint.deliver(delivered)
                 if framer.pos == framer.end and framer.large is None:
                     break
+                message = next_message()
         finally:
             self._working = nested
             if self._work and not nested:

@@ -64,6 +64,8 @@ class Connection(Client):
         self.pid = pid
         self.framer = Framer(server.limits.frame)
         self._send = sock.send
+        self._recv = sock.recv
+        self._receive = server.receive
         self.out: list[bytes | memoryview] = []
         self.out_size = 0
         self.limit = server.limits.queue
@@ -85,14 +87,12 @@ class Connection(Client):
         self.out_size += len(frame)
 
     def _on_event(self, fd: int, revents: int) -> None:
-        if revents & FLUX_POLLOUT:
+        if revents != FLUX_POLLIN:
             self.flush()
-        if revents & FLUX_POLLIN:
-            self._read()
-
-    def _read(self) -> None:
+            if not revents & FLUX_POLLIN:
+                return
         try:
-            data = self.sock.recv(_READ_SIZE)
+            data = self._recv(_READ_SIZE)
         except BlockingIOError:
             return
         except OSError:
@@ -100,10 +100,8 @@ class Connection(Client):
         if not data:
             self.server.close(self)
             return
-        framer = self.framer
-        framer.feed(data)
         try:
-            self.server.receive(self, framer)
+            self._receive(self, self.framer, data)
         except OSError as exc:
             if exc.errno not in _NOT_LOGGED:
                 text = os.strerror(exc.errno or errno.EIO)
@@ -149,7 +147,7 @@ class LocalServer:
         clients: what their messages are handed to.
         uuid: the connector's identity, as a route.
         authorize: gives the roles of a uid; 0: refused.
-        receive: called with a client and its framer when it has sent something; raises OSError for a bad frame.
+        receive: called with a client, its framer and what it has sent; raises OSError for a bad frame.
         route: takes deliveries to be made.
         log: called with (severity, text).
         limits: bounds on a client.
@@ -161,7 +159,7 @@ class LocalServer:
         clients: Clients,
         uuid: bytes,
         authorize: Callable[[int], int],
-        receive: Callable[[Connection, Framer], None],
+        receive: Callable[[Connection, Framer, bytes], None],
         route: Callable[[list[Delivery]], None],
         log: Callable[[int, str], None],
         limits: Limits,

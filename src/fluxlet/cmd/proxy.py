@@ -140,7 +140,8 @@ class Proxy:
         for event in self._events:
             event.start()
 
-    def _receive(self, connection: Connection, framer: Framer) -> None:
+    def _receive(self, connection: Connection, framer: Framer, data: bytes) -> None:
+        framer.feed(data)
         while (message := framer.next()) is not None:
             deliver(self._clients.receive(connection, message))
 
