@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from flux.brokermod import BrokerModule
@@ -61,6 +61,11 @@ class Service(BrokerModule):
         """Answers a request with success; `raw` is the payload as it goes on the wire. The shortest way."""
         if not request.flags & FLUX_MSGFLAG_NORESPONSE:
             self.module.post(request.response(raw))
+
+    def abandon(self, requests: Iterable[Message]) -> None:
+        """Fails the requests that a module leaves open when it ends (spec 03, 13.4)."""
+        for request in requests:
+            self.handle.respond_error(request, errno.EHOSTUNREACH, "module disconnect")
 
     async def publish(self, topic: str, payload: Any = None) -> int:
         """Publishes an event, and returns its sequence number when it is on its way to all (spec 01, 5.3).

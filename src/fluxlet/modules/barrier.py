@@ -80,8 +80,10 @@ class BarrierService(Service):
         self._timer = broker.reactor.timer(_BATCH_TIME, 0.0, self._send_counts)
 
     def stop_service(self) -> None:
-        """Those who wait are failed by the broker, like every request that a module leaves open."""
+        """Nobody will be released any more."""
         self._timer.stop()
+        for barrier in self.barriers.values():
+            self.abandon(barrier.entrants.values())
 
     @request_handler("enter", allow_guest=True)
     async def enter(self, msg: Message) -> None:
@@ -124,8 +126,9 @@ class BarrierService(Service):
         if request.nprocs != barrier.nprocs or barrier.entered + request.count > barrier.nprocs:
             # Who of them is one too many nobody can say; what is left would never complete.
             await self._end(key, barrier, errno.EINVAL)
-            return
-        await self._count(key, barrier, request.count)
+        else:
+            await self._count(key, barrier, request.count)
+        self.answer(msg)
 
     async def _count(self, key: _Key, barrier: _Barrier, number: int) -> None:
         """More have entered."""
@@ -138,7 +141,8 @@ class BarrierService(Service):
 
     def _send_counts(self) -> None:
         """Tells the parent of all who have entered since the last time."""
-        for (owner, name), barrier in self.barriers.items():
+        # A copy: we are in no handler, so that what the parent makes of it may be back before the send returns.
+        for (owner, name), barrier in list(self.barriers.items()):
             if barrier.unsent:
                 update = {"name": name, "count": barrier.unsent, "nprocs": barrier.nprocs, "owner": owner}
                 barrier.unsent = 0

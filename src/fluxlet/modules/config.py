@@ -34,6 +34,11 @@ class Config(Service):
         self.watchers: list[Message] = []
         self._changes: deque[tuple[Message, Callable[[], Configuration]]] = deque()
 
+    def stop_service(self) -> None:
+        """Nobody will hear of changes any more."""
+        self.abandon(self.watchers)
+        self.abandon(msg for msg, _ in self._changes)
+
     @request_handler("get", allow_guest=True)
     def get(self, msg: Message) -> None:
         """Answers the whole object; in a stream again after every change."""
@@ -104,7 +109,7 @@ class Config(Service):
                 raise OSError(exc.errno, f"error updating {name}: {exc.strerror}") from None
             updated.append(name)
         self.broker.config = config
-        for request in self.watchers:
+        for request in tuple(self.watchers):
             self.handle.respond(request, config)
 
     async def _restore(self, names: list[str], config: Configuration) -> None:

@@ -6,7 +6,7 @@ import errno
 from typing import Any
 
 from flux.brokermod import request_handler
-from flux.constants import FLUX_MSGTYPE_REQUEST, FLUX_ROLE_ALL
+from flux.constants import FLUX_MSGTYPE_REQUEST, FLUX_ROLE_ALL, FLUX_ROLE_NONE
 from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.access import Access
@@ -14,6 +14,9 @@ from fluxlet.broker.broker import Broker
 from fluxlet.broker.local_server import Connection
 from fluxlet.payload import read_object
 from fluxlet.service import Service
+
+#: Debug flag, for tests of clients: the next connection is refused, whoever it is.
+_REFUSE_NEXT = 1
 
 
 class ConnectorLocal(Service):
@@ -26,6 +29,16 @@ class ConnectorLocal(Service):
         )
         rest.start()
         super().__init__(handle, broker)
+        broker.server.authorize = self._authorize
+
+    def stop_service(self) -> None:
+        """The rules stay in force."""
+        self.broker.server.authorize = self.broker.authorize
+
+    def _authorize(self, uid: int) -> int:
+        if self.debug_test(_REFUSE_NEXT, clear=True):
+            return FLUX_ROLE_NONE
+        return self.broker.authorize(uid)
 
     def _unknown(self, msg: Message) -> None:
         raise OSError(errno.ENOSYS, None)

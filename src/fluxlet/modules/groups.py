@@ -82,6 +82,7 @@ class Groups(Service):
         if self._timer.active:
             self._timer.stop()
             self._send_batch()
+        self.abandon(request for request, _ in self.watchers)
 
     @request_handler("join")
     def join(self, msg: Message) -> None:
@@ -144,6 +145,7 @@ class Groups(Service):
             raise OSError(errno.EPROTO, f"bad ranks in groups.update: {exc}") from None
         for name, ranks, joining in changes:
             self._change(name, ranks, joining)
+        self.answer(msg)
 
     @request_handler("stats-get", allow_guest=True)
     def stats_get(self, msg: Message) -> None:
@@ -157,7 +159,7 @@ class Groups(Service):
             members.add(ranks)
         else:
             members.subtract(ranks)
-        for request, watched in self.watchers:
+        for request, watched in tuple(self.watchers):
             if watched == name:
                 self.handle.respond(request, {"members": str(members)})
         if self.broker.rank:

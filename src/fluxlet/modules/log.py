@@ -47,9 +47,10 @@ class LogService(Service):
         self.store.listeners.append(self._appended)
 
     def stop_service(self) -> None:
-        """Followers are failed by the broker, like every request that a module leaves open."""
+        """The log goes on without its readers."""
         self.store.listeners.remove(self._appended)
         self.store.forward = None
+        self.abandon(self.followers)
 
     def _forward(self, message: bytes) -> None:
         """Sends a message to the log of the parent."""
@@ -57,7 +58,7 @@ class LogService(Service):
         self.module.post(Message.request(b"log.append", message, self.broker.rank, 0, flags))
 
     def _appended(self, severity: int, message: bytes) -> None:
-        for request in self.followers:
+        for request in tuple(self.followers):
             self.module.post(request.response(message + b"\0"))
 
     @request_handler("append")

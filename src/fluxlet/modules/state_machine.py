@@ -44,6 +44,11 @@ class StateMachineService(Service):
         if broker.state is not None:
             broker.state.watch(self._entered)
 
+    def stop_service(self) -> None:
+        """Nobody will hear of states any more."""
+        self.abandon(self.waiting)
+        self.abandon(request for request, _ in self.monitors)
+
     @property
     def number(self) -> int:
         """The number of the current state."""
