@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flux.constants import (
     FLUX_MSGFLAG_NORESPONSE,
     FLUX_MSGFLAG_STREAMING,
     FLUX_MSGFLAG_UPSTREAM,
+    FLUX_MSGTYPE_EVENT,
     FLUX_MSGTYPE_RESPONSE,
     FLUX_NODEID_UPSTREAM,
     FLUX_O_NONBLOCK,
@@ -41,8 +43,9 @@ from flux.constants import (
     FLUX_RQ_HEAD,
     FLUX_RQ_TAIL,
 )
+from flux.core.bell import Bell
 from flux.core.dispatch import Dispatcher, Match
-from flux.core.future_state import FutureState, RpcState
+from flux.core.future_state import Due, FutureState, RpcState
 from flux.message import Message
 from flux.reactor import FdEvent, Reactor, SourceEvent, Timer, tls
 from flux.wrapper import local_error
@@ -62,6 +65,7 @@ class Link:
         self.flags = flags
         self.lock = RLock()
         self.queue: deque[Message] = deque()  # received and set aside, to be received again
+        self.unswept = False  # among them may be responses to pending RPCs
         self.pending: dict[int, weakref.ref[RpcState]] = {}  # matchtag to RPC; dead: its user dropped it
         self.streaming: set[int] = set()  # the matchtags of streaming RPCs
         self.tags_free: list[int] = []
@@ -73,6 +77,8 @@ class Link:
         self.closed = False
         self.looped = False  # a reactor or asyncio has come to serve a view of this link
         self.on_lost: set[Callable[[], None]] = set()  # called once the connection is lost
+        self.bell: Bell | None = None  # what `FluxT.pollfd` has given out
+        _links.add(self)
 
     def busy(self) -> RuntimeError:
         """The error for a second thread."""
@@ -151,6 +157,7 @@ class Link:
 
     def sweep(self) -> None:
         """Fulfils the RPCs whose responses were set aside."""
+        self.unswept = False
         kept = [m for m in self.queue if m._type != FLUX_MSGTYPE_RESPONSE or not self.deliver(m)]
         if len(kept) != len(self.queue):
             self.queue.clear()
@@ -167,12 +174,20 @@ class Link:
             self.lose()
             raise local_error(errno.ECONNRESET) from exc
 
+    def ring(self) -> None:
+        """Has the descriptor for foreign loops say whether messages are at hand."""
+        if self.bell is not None:
+            self.bell.ring(bool(self.queue) or self.connector.has_message())
+
     def close(self) -> None:
         """Ends the connection; RPCs still pending fail."""
         if not self.closed:
             self.closed = True
             for view in list(self.views):
                 view.detach()
+            if self.bell is not None:
+                self.bell.close()
+                self.bell = None
             self.connector.close()
             self.lose()
 
@@ -194,11 +209,11 @@ class FluxT:
         self.wrapper: weakref.ref[Flux] | None = None  # the Python object of this handle
         self.aux: dict[bytes, object] = {}  # what others attach to the handle (flux_aux_set)
         self.dispatcher = Dispatcher()
-        self.ready: deque[FutureState] = deque()  # futures whose continuation is due
-        self.alive: set[FutureState] = set()  # futures that their pending continuation keeps alive
-        self.pump: Callable[[], None] | None = None  # under asyncio: has the loop come back to this handle
-        self._close_pump: Callable[[], None] | None = None
+        self.ready: deque[Due] = deque()  # whose continuation is due
+        self.alive: set[Due] = set()  # kept alive by the continuation that is to come
+        self.pump: Pump | None = None  # serves this handle instead of its reactor
         self._reactor: Reactor | None = None
+        self._own_reactor: Reactor | None = None  # while a pump serves: what it has displaced
         self._source: SourceEvent | None = None
         self._dispatching = False
         self._active = 0  # running handlers and watched RPCs
@@ -207,19 +222,22 @@ class FluxT:
 
     # Lifetime.
 
-    def attach_pump(self, pump: Callable[[], None], close: Callable[[], None]) -> None:
-        """From here on another loop than a reactor serves this handle (asyncio).
-
-        Args:
-            pump: called when there is something to do that reading would not find.
-            close: called when the handle closes.
-        """
+    def attach_pump(self, pump: Pump, reactor: Reactor) -> None:
+        """From here on `pump` serves this handle, and `reactor` makes the events of its watchers."""
+        self._reclaim()
         if self._source is not None:
             self._source.stop()
             self._source = None
         self.link.looped = True
         self.pump = pump
-        self._close_pump = close
+        self._own_reactor, self._reactor = self._reactor, reactor
+
+    def _reclaim(self) -> None:
+        """Has the reactor serve this handle again, after another loop did."""
+        pump, self.pump = self.pump, None
+        if pump is not None:
+            pump.close()
+            self._reactor, self._own_reactor = self._own_reactor, None
 
     def incref(self) -> FluxT:
         """One more owner: the connection closes when the last one is gone."""
@@ -248,11 +266,10 @@ class FluxT:
         if self._source is not None:
             self._source.stop()
             self._source = None
-        if self._close_pump is not None:
-            self._close_pump()
-            self._close_pump = None
-        self.pump = _nothing
-        self._reactor = None
+        if self.pump is not None:
+            self.pump.close()
+        self.pump = _NO_PUMP
+        self._reactor = self._own_reactor = None
 
     def clone(self) -> FluxT:
         """Another view of the same connection, with its own dispatcher and reactor."""
@@ -261,7 +278,8 @@ class FluxT:
     def clone_private(self) -> FluxT:
         """A view for one blocking wait: that wait calls its continuations, no loop does."""
         private = FluxT(self.link)
-        private.pump = _nothing
+        private.pump = _NO_PUMP
+        self.link.views.discard(private)  # the connection does not stay open for it
         return private
 
     # The loop: this is a `flux.reactor.Source`.
@@ -269,6 +287,9 @@ class FluxT:
     @property
     def reactor(self) -> Reactor:
         """The reactor of this handle, made on first need."""
+        if self.pump is not None and self.pump.closed():
+            self._reclaim()
+            self._changed()
         if self._reactor is None:
             self._reactor = Reactor()
         return self._reactor
@@ -306,7 +327,7 @@ class FluxT:
         if (self._active <= 1 or self._referenced <= 1) and not self._dispatching:
             self._changed()
 
-    def schedule(self, state: FutureState) -> None:
+    def schedule(self, state: Due) -> None:
         """A continuation is due: the loop calls it in its next pass."""
         self.ready.append(state)
         if not self._dispatching:
@@ -315,9 +336,10 @@ class FluxT:
     def _changed(self) -> None:
         """Tells the loop whether this handle is active, keeps it going, and has something to dispatch."""
         if self.pump is not None:
-            if self._active > 0 or self.ready:
-                self.pump()
-            return
+            if not self.pump.closed():
+                self.pump.wake()
+                return
+            self._reclaim()
         source = self._source
         if source is None:
             if self._active <= 0 and not self.ready:
@@ -335,6 +357,10 @@ class FluxT:
                 self.reactor.source_ready(source)
         elif source.active:
             source.stop()
+
+    def is_active(self) -> bool:
+        """True if a message handler runs or an RPC waits for its answer: else messages are left alone."""
+        return self._active > 0
 
     def buffered(self) -> bool:
         """True if `dispatch` has something to do without reading."""
@@ -373,6 +399,8 @@ class FluxT:
             self._dispatching = nested
             if not nested and not ready and (self._active <= 0 or self._referenced <= 0):
                 self._changed()
+        if link.bell is not None:
+            link.ring()
         return bool(ready or link.queue or link.connector.has_message())
 
     def _next_buffered(self) -> Message | None:
@@ -400,6 +428,10 @@ class FluxT:
                 self._wake()
         except ConnectionError as exc:
             raise local_error(errno.EPIPE) from exc
+        except BlockingIOError:
+            if link.bell is not None:
+                link.bell.want_output(True)
+            raise
         finally:
             link.lock.release()
 
@@ -425,7 +457,9 @@ class FluxT:
                     return message
                 aside.append(message)
         finally:
-            link.queue.extend(aside)
+            if aside:
+                link.queue.extend(aside)
+                link.unswept = True
             self._wake()
             link.lock.release()
 
@@ -433,6 +467,7 @@ class FluxT:
         """Puts a message back, to be received first (RQ_HEAD) or after the others set aside (RQ_TAIL)."""
         if flags not in (FLUX_RQ_HEAD, FLUX_RQ_TAIL) or self.link.flags & FLUX_O_NOREQUEUE:
             raise local_error(errno.EINVAL)
+        self.link.unswept = True
         if flags == FLUX_RQ_HEAD:
             self.link.queue.appendleft(message)
         else:
@@ -448,7 +483,7 @@ class FluxT:
         if not link.lock.acquire(False):
             raise link.busy()
         try:
-            if link.queue:
+            if link.unswept:
                 link.sweep()
             if state.wait_ctx is not None:
                 self._wait_private(state, state.wait_ctx, timeout)
@@ -496,7 +531,8 @@ class FluxT:
     def _wait_private(self, state: FutureState, private: FluxT, timeout: float) -> None:
         """Waits for a future whose init callback set things going on the view `private`.
 
-        The callbacks, timers and descriptors of that view run, on a reactor of its own; nothing else does.
+        The callbacks, timers, descriptors and message handlers of that view run, on a reactor of its own; nothing
+        else does. A message that nobody there takes is set aside, an event in any case (spec 01, 6.5).
         """
         link = self.link
         expired = False
@@ -510,10 +546,12 @@ class FluxT:
                 link.connector.read_available()
             except ConnectionError:
                 link.lose()
+                events[0].stop()  # the end of the stream stays readable for ever
 
         reactor = private.reactor
+        can_poll = self.fileno() >= 0 and not link.lost
         events: list[FdEvent | Timer] = []
-        if self.fileno() >= 0 and not link.lost:
+        if can_poll:
             events.append(reactor.fd(self.fileno(), FLUX_POLLIN, on_input))
         if timeout >= 0:
             events.append(reactor.timer(timeout, 0.0, on_time))
@@ -521,19 +559,22 @@ class FluxT:
             for event in events:
                 event.start()
                 event.unref()
+            for _ in range(len(link.queue)):
+                self._offer(link.queue.popleft(), private)
             while True:
-                while (message := None if link.lost else link.connector.next_message()) is not None:
-                    if message._type != FLUX_MSGTYPE_RESPONSE or not link.deliver(message):
-                        link.queue.append(message)
+                while not state.ready and (message := link.connector.next_message()) is not None:
+                    self._offer(message, private)
                 while private.ready and not state.ready:
                     private.ready.popleft().run_continuation()
                 if state.ready:
                     return
                 if expired:
                     raise local_error(errno.ETIMEDOUT)
-                hopeless = self.fileno() < 0 or not state.awaits_response()
-                if hopeless and not private._active and not reactor.references:
-                    raise local_error(errno.ECONNRESET if link.lost else errno.EDEADLK)
+                if link.lost and not reactor.references:
+                    raise local_error(errno.ECONNRESET)
+                waits = reactor.references or (can_poll and (private._active > 0 or state.awaits_response()))
+                if not waits and timeout < 0:
+                    raise local_error(errno.EDEADLK)
                 for event in events:
                     event.ref()
                 try:
@@ -548,13 +589,27 @@ class FluxT:
             for event in events:
                 event.stop()
 
+    def _offer(self, message: Message, private: FluxT) -> None:
+        """Has a message handled by the RPC it is for, or a handler of `private`; else sets it aside."""
+        kind = message._type
+        if kind == FLUX_MSGTYPE_RESPONSE and self.link.deliver(message):
+            return
+        taken = private.dispatcher.takes(message)
+        if not taken or kind == FLUX_MSGTYPE_EVENT:
+            self.link.queue.append(message)
+        if taken:
+            private.dispatcher.dispatch(private, message)
+
     def _wake(self) -> None:
         """Messages may be waiting that no descriptor will announce: tell the loops of all views."""
         link = self.link
-        if link.looped and (link.queue or link.connector.has_message()):
+        if not link.looped:
+            return
+        link.ring()
+        if link.queue or link.connector.has_message():
             for view in list(link.views):
                 if view.pump is not None:
-                    view.pump()
+                    view.pump.wake()
                 elif view._source is not None and view._source.active:
                     view.reactor.source_ready(view._source)
 
@@ -669,7 +724,15 @@ class FluxT:
 
     def pollfd(self) -> int:
         """A descriptor that is readable when `pollevents` may have changed (spec 01, 6.4)."""
-        return self.link.connector.pollfd(self)
+        link = self.link
+        connector = link.connector
+        if not hasattr(select, "epoll") or (connector.fileno() < 0 and not connector.echoes):
+            return connector.pollfd(self)
+        if link.bell is None:
+            link.bell = Bell(connector.fileno())
+            link.looped = True
+            link.ring()
+        return link.bell.fileno()
 
     def pollevents(self) -> int:
         """FLUX_POLLIN, FLUX_POLLOUT, FLUX_POLLERR bits as they are now."""
@@ -679,7 +742,10 @@ class FluxT:
                 link.connector.read_available()
             except ConnectionError:
                 link.lose()
+        link.ring()
         events = link.connector.writable()
+        if events and link.bell is not None:
+            link.bell.want_output(False)
         if link.queue or link.connector.has_message() or link.connector.partial():
             events |= FLUX_POLLIN
         if link.lost:
@@ -689,20 +755,105 @@ class FluxT:
     def reconnect(self) -> None:
         """Opens the connection anew (spec 01, 3.9). Raises OSError ENOSYS where the connector cannot."""
         link = self.link
-        link.connector.reconnect()
+        views = list(link.views)
+        for view in views:
+            view._let_go()
+        try:
+            link.connector.reconnect()
+        except OSError as exc:
+            if exc.errno != errno.ENOSYS:
+                link.lose()
+            raise
+        else:
+            self._start_anew()
+        finally:
+            for view in views:
+                if view.pump is not None:
+                    view.pump.reconnected()
+                view._changed()
+
+    def _start_anew(self) -> None:
+        """Another connection has taken the place of the one that the RPCs still pending were sent on."""
+        link = self.link
         link.lost = False
-        if link.flags & FLUX_O_RPCTRACK:
-            for tag, ref in list(link.pending.items()):
-                state = ref()
-                del link.pending[tag]
-                link.streaming.discard(tag)
-                if state is not None:
-                    state.done = True
-                    state.fulfil(None, errno.ECONNRESET, "RPC aborted due to broker reconnect")
+        if link.bell is not None:
+            link.bell.set_socket(link.connector.fileno())
+        pending, link.pending = link.pending, {}
+        link.streaming.clear()
+        for tag, ref in pending.items():
+            state = ref()
+            if state is None:
+                link.free_tag(tag)
+            else:
+                state.done = True
+                state.fulfil(None, errno.ECONNRESET, "RPC aborted due to broker reconnect")
+
+    def _let_go(self) -> None:
+        """The connection's descriptor is about to be replaced: the loop forgets it."""
+        if self.pump is not None:
+            self.pump.reconnecting()
+        if self._source is not None:
+            self._source.stop()
+            self._source = None
 
 
-def _nothing() -> None:
-    """The pump of a view that a blocking wait serves."""
+class Pump(Protocol):
+    """Another loop than a reactor, as a handle sees it (asyncio's: `flux.core.aiopump`)."""
+
+    def wake(self) -> None:
+        """There may be something to do: a callback is due, a message is at hand, or somebody waits for one."""
+
+    def closed(self) -> bool:
+        """True if the loop is over: the handle is the reactor's again."""
+
+    def close(self) -> None:
+        """The handle is not to be served any more."""
+
+    def reconnecting(self) -> None:
+        """The connection's descriptor is about to be replaced."""
+
+    def reconnected(self) -> None:
+        """It has been."""
+
+
+class _NoPump:
+    """The pump of a view that nothing serves but a blocking wait, and of a closed handle."""
+
+    def wake(self) -> None: ...
+
+    def closed(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+    def reconnecting(self) -> None: ...
+
+    def reconnected(self) -> None: ...
+
+
+_NO_PUMP = _NoPump()
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child process: what it inherits can be dropped, or closed, without harm to its parent.
+
+    A socket that is closed here stays open there. But an epoll instance is one for both processes, so that what a
+    child takes out of it the parent would no longer hear of: loops get another. The child may even use the
+    connection, as long as the parent does not: nobody can tell whose an answer is.
+    """
+    for link in list(_links):
+        link.lock = RLock()  # a thread that does not exist here may have held it
+        if link.bell is not None:
+            link.bell.close()
+            link.bell = None
+        for view in list(link.views):
+            if view._reactor is not None and not view._reactor.running:
+                view._reactor.descriptors.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def with_note(error: OSError, cause: OSError) -> OSError:
