@@ -73,5 +73,5 @@ class LocalConnector(StreamConnector):
         self.testing_rolemask = FLUX_ROLE_NONE if rolemask is None else rolemask & 0xFFFFFFFF
 
     def reconnect(self) -> None:
-        self._sock.close()
+        self.close()
         self._use(_connect(self._path))

@@ -27,6 +27,11 @@ _DONTWAIT = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 _READ_SIZE = 65536
 _READ_LARGE = 1 << 20
 
+#: The sockets of all connections, by identity. Handles and their watchers are cycles, and the garbage collector
+#: finalizes the objects of a cycle in any order: a socket that could be garbage might go, with a warning, before
+#: the handle whose end closes it.
+_open: dict[int, socket.socket] = {}
+
 
 def read_greeting(sock: socket.socket) -> None:
     """Reads the byte with which a broker accepts (0) or refuses (an errno) a connection (spec 01, 2.2)."""
@@ -54,6 +59,7 @@ class StreamConnector(Connector):
     def _use(self, sock: socket.socket) -> None:
         sock.setblocking(True)
         self._sock = sock
+        _open[id(sock)] = sock
         self._recv = sock.recv
         self._send = sock.send
         self._framer = Framer()
@@ -176,6 +182,10 @@ class StreamConnector(Connector):
         return FLUX_POLLOUT if poller.poll(0) else 0
 
     def close(self) -> None:
+        _open.pop(id(self._sock), None)
         self._sock.close()
 
-
+    def __del__(self) -> None:
+        # Of a connector that was dropped without its handle having been closed.
+        if "_sock" in self.__dict__:
+            self.close()

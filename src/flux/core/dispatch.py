@@ -242,6 +242,15 @@ class Dispatcher:
         else:
             self.general = [other for other in self.general if other is not handler]
 
+    def takes(self, message: Message) -> bool:
+        """True if there is a handler for the message, if only to refuse it."""
+        stack = self.exact.get(message.topic_bytes or b"") if message._type == FLUX_MSGTYPE_REQUEST else None
+        if stack and stack[-1].active:
+            return True
+        if message._type == FLUX_MSGTYPE_RESPONSE and message.aux2 in self.tagged and message.routes == ():
+            return self.tagged[message.aux2].active
+        return any(handler.active and handler.match.accepts(message) for handler in self.general)
+
     def dispatch(self, ctx: FluxT, message: Message) -> None:
         """Hands a message to the handlers it is for; answers a request that none takes or that is refused."""
         kind = message._type

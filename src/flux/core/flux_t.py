@@ -33,7 +33,6 @@ from flux.constants import (
     FLUX_NODEID_UPSTREAM,
     FLUX_O_NONBLOCK,
     FLUX_O_NOREQUEUE,
-    FLUX_O_RPCTRACK,
     FLUX_O_TEST_NOSUB,
     FLUX_POLLERR,
     FLUX_POLLIN,
@@ -753,7 +752,11 @@ class FluxT:
         return events
 
     def reconnect(self) -> None:
-        """Opens the connection anew (spec 01, 3.9). Raises OSError ENOSYS where the connector cannot."""
+        """Opens the connection anew (spec 01, 3.9). Raises OSError ENOSYS where the connector cannot.
+
+        What was pending fails with ECONNRESET, whether or not the handle was opened with FLUX_O_RPCTRACK: its
+        answer can not come any more.
+        """
         link = self.link
         views = list(link.views)
         for view in views:
@@ -849,8 +852,8 @@ def _after_fork() -> None:
             link.bell.close()
             link.bell = None
         for view in list(link.views):
-            if view._reactor is not None and not view._reactor.running:
-                view._reactor.descriptors.after_fork()
+            if view._reactor is not None:
+                view._reactor.descriptors.rebuild()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -861,5 +864,3 @@ def with_note(error: OSError, cause: OSError) -> OSError:
     if cause.strerror and cause.errno and cause.strerror != os.strerror(cause.errno):
         error.add_note(f"the broker says: {cause.strerror}")
     return error
-
-

@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flux.reactor import tls
 from flux.wrapper import local_error
@@ -28,6 +28,16 @@ from flux.wrapper import local_error
 if TYPE_CHECKING:
     from flux.core.flux_t import FluxT
     from flux.reactor import Timer
+
+
+class Due(Protocol):
+    """What a handle's loop calls back when it is due: a future with a continuation, or a coroutine's next step."""
+
+    def run_continuation(self) -> None:
+        """Calls back, once."""
+
+    def stop(self) -> None:
+        """Never calls back any more: the handle closes."""
 
 
 class Continuation:
