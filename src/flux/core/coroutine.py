@@ -16,7 +16,7 @@ import threading
 from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
-from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGTYPE_REQUEST
+from flux.constants import FLUX_MSGTYPE_REQUEST
 from flux.reactor import tls
 
 if TYPE_CHECKING:
@@ -78,10 +78,11 @@ def spawn(handle: Flux, coro: Coroutine[Any, Any, Any]) -> None:
 def run_handler(handle: Flux, coro: Coroutine[Any, Any, Any], message: Message | None) -> None:
     """Runs the `async def` handler of a message.
 
-    An OSError that it raises answers the request, which its handler left unanswered by raising; any other
-    exception stops the reactor, as that of a plain handler does.
+    An OSError that it raises answers the request, which its handler left unanswered by raising; it ends there too if
+    the request wants no answer: what a client sends must not end its service. Any other exception stops the reactor,
+    as that of a plain handler does.
     """
-    if message is not None and (message._type != FLUX_MSGTYPE_REQUEST or message.flags & FLUX_MSGFLAG_NORESPONSE):
+    if message is not None and message._type != FLUX_MSGTYPE_REQUEST:
         message = None
     core = handle.core
     if core.pump is not None and (loop := running_asyncio_loop()) is not None:
