@@ -7,6 +7,7 @@ What is wrong is a ValueError whose text is the reference's JSON unpacker's; who
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,3 +58,26 @@ def read_table(table: Any, types: Mapping[str, type], strict: bool = False) -> d
     if strict and left:
         raise ValueError(f"{len(left)} object item(s) left unpacked: {', '.join(left)}")
     return values
+
+
+_UNITS = "kMGTPE"
+_size = re.compile(rf"(\d{{1,18}}(?:\.\d{{1,18}})?)([{_UNITS}K]?)", re.ASCII).fullmatch
+
+
+def read_size(value: Any) -> int:
+    """A number of bytes: an integer, or a string such as "256M", "1.5G" or "4096".
+
+    Units are k, M, G, T, P and E, each 1024 times the one before. Raises ValueError for anything else, for less than
+    1, and for what does not fit 63 bits.
+    """
+    size = 0
+    match value:
+        case str() if found := _size(value):
+            size = int(float(found[1]) * 1024 ** (_UNITS.index(found[2].replace("K", "k")) + 1 if found[2] else 0))
+        case int() if not isinstance(value, bool):
+            size = value
+        case int() | float() | dict() | list() | None:
+            raise ValueError(f"Expected size string or integer, got {type_name(value)}")
+    if not 1 <= size < 1 << 63:
+        raise ValueError(f"{value!r} is not a size: it takes a number of bytes, or one with k, M or G such as '256M'")
+    return size

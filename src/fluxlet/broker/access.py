@@ -13,6 +13,7 @@ from syslog import LOG_WARNING
 from typing import Any
 
 from flux.constants import FLUX_ROLE_ADMIN, FLUX_ROLE_LOCAL, FLUX_ROLE_NONE, FLUX_ROLE_USER
+from fluxlet.broker.configuration import ConfigError
 from fluxlet.broker.router import LOCAL_OWNER
 from fluxlet.config_table import read_table
 
@@ -36,26 +37,26 @@ class Access:
 
     @classmethod
     def parse(cls, config: dict[str, Any]) -> Access:
-        """The rules that a configuration sets. Raises ValueError with the text for the user."""
+        """The rules that a configuration sets. Raises ConfigError with the text for the user."""
         types = {"allow-guest-user": bool, "allow-root-owner": bool, "private-mode": bool, "roles": object}
         try:
             table = read_table(config.get("access", {}), types, strict=True)
         except ValueError as exc:
-            raise ValueError(f"error parsing [access] configuration: {exc}") from None
+            raise ConfigError(f"error parsing [access] configuration: {exc}") from None
         roles = table.get("roles", {})
         if not isinstance(roles, dict):
-            raise ValueError("[access.roles] must be a table")
+            raise ConfigError("[access.roles] must be a table")
         for role in roles:
             if role != "admin":
-                raise ValueError(f"unknown role '{role}' in [access.roles]")
+                raise ConfigError(f"unknown role '{role}' in [access.roles]")
         admin = roles.get("admin", {})
         if not isinstance(admin, dict):
-            raise ValueError("[access.roles.admin] must be a table")
+            raise ConfigError("[access.roles.admin] must be a table")
         for key, value in admin.items():
             if key not in ("users", "groups"):
-                raise ValueError(f"unknown key '{key}' in [access.roles.admin]")
+                raise ConfigError(f"unknown key '{key}' in [access.roles.admin]")
             if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-                raise ValueError(f"[access.roles.admin] {key} must be a string array")
+                raise ConfigError(f"[access.roles.admin] {key} must be a string array")
         return cls(
             allow_guest_user=table.get("allow-guest-user", False),
             allow_root_owner=table.get("allow-root-owner", False),

@@ -43,7 +43,7 @@ class Broker:
     Args:
         attributes: its attributes; `rank` and `size` among them.
         config: the configuration, as `config.get` gives it.
-        limits: bounds on clients.
+        limits: bounds on clients; None: those that the configuration sets.
         child_towards: the child on the way to a rank below this one (overlay).
 
     Raises ValueError, with the text for the user, for attributes or a configuration that will not do.
@@ -84,7 +84,7 @@ class Broker:
             self.receive_from,
             self.route,
             self.log.write,
-            limits or Limits(),
+            limits or Limits.parse(self.config),
         )
         self._source = self.reactor.source(self)
 

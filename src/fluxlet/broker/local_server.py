@@ -7,6 +7,15 @@ Rules:
   to wait, all of a client's frames in one call.
 - A client that sends a bad frame is disconnected; so is one that does not read, once what waits for it passes
   `Limits.queue`. Neither costs anybody else more than the memory of that bound.
+
+The bound is set by the configuration, and another one is in force as soon as it has been loaded:
+
+    [connector-local]
+    sendq-max = "256M"
+
+It is a number of bytes, or a string with a unit (k, M, G: `config_table.read_size`). What counts is the frames that
+wait in the broker, not what the kernel holds for the client already. A single message may be larger: it is sent,
+and only what comes behind it may be too much. The bytes of many small messages take about three times as much memory.
 """
 
 from __future__ import annotations
@@ -18,13 +27,16 @@ import struct
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from flux.constants import FLUX_POLLIN, FLUX_POLLOUT
 from flux.message import Message
 from flux.reactor import FdEvent, Reactor, Timer
 from flux.wire import DEFAULT_LIMIT, Framer, encode
 from fluxlet.broker.clients import Client, Clients
+from fluxlet.broker.configuration import ConfigError
 from fluxlet.broker.router import Delivery
+from fluxlet.config_table import read_size, read_table
 
 #: Bytes read at once. Not more: for larger buffers malloc goes to the kernel each time, which costs 15 us.
 _READ_SIZE = 65536
@@ -38,10 +50,29 @@ _LARGE = 65536
 
 @dataclass
 class Limits:
-    """Bounds on what one client may cost, in bytes."""
+    """Bounds on what one client may cost, in bytes; the connections share them, so that a change is in force at once.
+
+    Args:
+        frame: the longest frame that a client may send; for the connections to come.
+        queue: what may wait for a client that does not read.
+    """
 
     frame: int = DEFAULT_LIMIT
     queue: int = 256 << 20
+
+    @classmethod
+    def parse(cls, config: dict[str, Any]) -> Limits:
+        """The bounds that a configuration sets. Raises ConfigError with the text for the user."""
+        try:
+            table = read_table(config.get("connector-local", {}), {"sendq-max": object}, strict=True)
+        except ValueError as exc:
+            raise ConfigError(f"error parsing [connector-local] configuration: {exc}") from None
+        if "sendq-max" not in table:
+            return cls()
+        try:
+            return cls(queue=read_size(table["sendq-max"]))
+        except ValueError as exc:
+            raise ConfigError(f"error parsing [connector-local] configuration: sendq-max: {exc}") from None
 
 
 def peer_credentials(sock: socket.socket) -> tuple[int, int]:
@@ -68,7 +99,7 @@ class Connection(Client):
         self._receive = server.receive
         self.out: list[bytes | memoryview] = []
         self.out_size = 0
-        self.limit = server.limits.queue
+        self.limits = server.limits
         self.blocked = False
         self.event = server.reactor.reader(sock.fileno(), FLUX_POLLIN, self._on_event)
         self.event.start()
@@ -80,8 +111,11 @@ class Connection(Client):
         out = self.out
         if not out:
             self.server.dirty.append(self)
-        elif self.out_size + len(frame) > self.limit:
-            self.server.drop(self, "does not read what it asked for: its queue is full")
+        elif self.out_size + len(frame) > self.limits.queue:
+            self.server.drop(
+                self,
+                f"it does not read, and more than {self.limits.queue} bytes wait for it ([connector-local] sendq-max)",
+            )
             return
         out.append(frame)
         self.out_size += len(frame)

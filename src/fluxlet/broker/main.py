@@ -183,6 +183,8 @@ def _assemble(
 
     try:
         broker = Broker(attributes, config)
+    except configuration.ConfigError as exc:
+        raise StartError(f"{config_path}: {exc}" if config_path else str(exc)) from None
     except ValueError as exc:
         raise StartError(f"Error initializing logging: {exc}") from None
     except OSError as exc:

@@ -1,4 +1,7 @@
-"""The module `connector-local`: who is connected to the socket, and the rules of who may (spec 01, 7.2 and 7.7)."""
+"""The module `connector-local`: who is connected to the socket, and the rules of who may (spec 01, 7.2 and 7.7).
+
+What may wait for a client that does not read is set in the table `[connector-local]`: `fluxlet.broker.local_server`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.access import Access
 from fluxlet.broker.broker import Broker
-from fluxlet.broker.local_server import Connection
+from fluxlet.broker.local_server import Connection, Limits
 from fluxlet.payload import read_object
 from fluxlet.service import Service
 
@@ -60,11 +63,15 @@ class ConnectorLocal(Service):
 
     @request_handler("config-reload")
     def config_reload(self, msg: Message) -> None:
-        """Payload: the configuration. Its table `[access]` is for the connections to come."""
+        """Payload: the configuration. Its table `[access]` is for the connections to come, `[connector-local]` for
+        all."""
+        config = read_object(msg)
         try:
-            self.broker.access = Access.parse(read_object(msg))
+            access, limits = Access.parse(config), Limits.parse(config)
         except ValueError as exc:
             raise OSError(errno.EINVAL, str(exc)) from None
+        self.broker.access = access
+        self.broker.server.limits.queue = limits.queue
         self.handle.respond(msg)
 
 
