@@ -4,6 +4,8 @@ Facts of the platform:
 
 - The socket is in blocking mode and every call that must not block says MSG_DONTWAIT. A blocking read is then
   a single system call, which a signal interrupts before any data is taken, so Ctrl-C loses nothing.
+- Others may put it into non-blocking mode: uvloop does that to every descriptor that it watches. A read that is
+  to block then polls when it is refused.
 - While a blocking send waits for room it reads as well: a broker that has answers for us and no room to put
   them would otherwise wait for us as we wait for it.
 """
@@ -50,11 +52,6 @@ class StreamConnector(Connector):
         # Stamped on every message sent, for tests that play another user (spec 01, 2.2).
         self.testing_userid = FLUX_USERID_UNKNOWN
         self.testing_rolemask = FLUX_ROLE_NONE
-
-    def __del__(self) -> None:
-        # A handle may just be dropped, as in the reference: that closes it, and is no leak to be warned of.
-        if hasattr(self, "_sock"):
-            self._sock.close()
 
     def _use(self, sock: socket.socket) -> None:
         sock.setblocking(True)
@@ -133,6 +130,9 @@ class StreamConnector(Connector):
             while True:
                 try:
                     data = self._recv(_READ_SIZE if not framer.held or framer.wanted < _READ_SIZE else _READ_LARGE)
+                except BlockingIOError:
+                    self._wait_for_input(None)
+                    continue
                 except OSError as exc:
                     raise self._lost(exc) from exc
                 if not data:
@@ -147,9 +147,12 @@ class StreamConnector(Connector):
             left = deadline - time.monotonic()
             if message is not None or left <= 0:
                 return message
-            poller = select.poll()
-            poller.register(self._sock, select.POLLIN)
-            poller.poll(left * 1000)
+            self._wait_for_input(left * 1000)
+
+    def _wait_for_input(self, milliseconds: float | None) -> None:
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN)
+        poller.poll(milliseconds)
 
     def _lost(self, exc: OSError | None) -> OSError:
         if exc is not None and exc.errno not in (errno.ECONNRESET, errno.EBADF, errno.ENOTCONN, errno.EPIPE):
@@ -186,6 +189,6 @@ class StreamConnector(Connector):
         self._sock.close()
 
     def __del__(self) -> None:
-        # Of a connector that was dropped without its handle having been closed.
+        # A handle may just be dropped, as in the reference: that closes it, and is no leak to be warned of.
         if "_sock" in self.__dict__:
             self.close()
