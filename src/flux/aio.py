@@ -12,7 +12,10 @@ here; what only sends is a plain call. Futures of the plain API (`h.flux.rpc(...
 `flux.job` return) can be awaited as well.
 
 Cancelling a task that awaits an RPC gives the RPC up: its response is ignored when it comes, and a stream is
-cancelled at the service.
+cancelled at the service. An iterator over a stream or over events that is dropped, as by `break`, ends as if closed.
+
+What is sent is sent at once: a program that sends faster than the broker reads waits for it, and its loop with it.
+Connecting waits too; to a local socket that is a matter of microseconds.
 """
 
 from __future__ import annotations
@@ -21,12 +24,15 @@ import asyncio
 import errno
 import inspect
 import os
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from flux.constants import (
+    FLUX_MSGFLAG_NORESPONSE,
     FLUX_MSGFLAG_STREAMING,
     FLUX_MSGTYPE_EVENT,
     FLUX_MSGTYPE_REQUEST,
@@ -62,7 +68,8 @@ class AsyncFlux:
         self.flux = Flux(url, flags)
         """The plain handle, for what only sends and for the modules of the `flux` package."""
         attach(self.flux.core, loop)
-        self._streams: set[ResponseStream | EventStream] = set()
+        # Weakly: an iterator that its user has dropped is over.
+        self._open: weakref.WeakSet[ResponseStream | EventStream | ServedService] = weakref.WeakSet()
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,9 +80,13 @@ class AsyncFlux:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection. Iterators over streams and events end; idempotent."""
-        for stream in list(self._streams):
-            stream._close_local()
+        """Closes the connection; idempotent.
+
+        RPCs still awaited fail with ECONNRESET, iterators over streams and events end, and the tasks of services
+        are cancelled.
+        """
+        for thing in list(self._open):
+            thing._close_local()
         if self.flux.handle is not None:
             self.flux.__exit__(None, None, None)
 
@@ -144,13 +155,11 @@ class AsyncFlux:
 
     async def attr_get(self, name: str) -> str:
         """The value of a broker attribute. Raises OSError(ENOENT) for an unknown one."""
-        known = self.flux.core.link.attrs.get(name)
-        if known is not None:
-            return known
-        answer = await self.rpc("attr.get", {"name": name})
-        if answer["flags"] & 1:
-            self.flux.core.link.attrs[name] = answer["value"]
-        return str(answer["value"])
+        core = self.flux.core
+        value = core.link.attrs.get(name)
+        if value is None:
+            value = core.keep_attr(name, await self.rpc("attr.get", {"name": name}))
+        return core.attr_shown(name, value)
 
     async def attr_set(self, name: str, value: str) -> None:
         """Sets a broker attribute."""
@@ -184,10 +193,9 @@ class ResponseStream:
 
     def __init__(self, owner: AsyncFlux, rpc: RPC, cancel: str | None) -> None:
         self.rpc = rpc
-        self._owner = owner
         self._cancel = cancel
         self._ended = False
-        owner._streams.add(self)
+        owner._open.add(self)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -199,12 +207,14 @@ class ResponseStream:
             value = await self.rpc
         except OSError as exc:
             ended, self._ended = self._ended, True
-            self._owner._streams.discard(self)
             if ended or exc.errno == errno.ENODATA:
                 raise StopAsyncIteration from None
             raise
         except asyncio.CancelledError:
             self._end()
+            raise
+        except ValueError:
+            self._end()  # what is no JSON will not be any better when it is read again
             raise
         self.rpc.reset()
         return value
@@ -212,13 +222,11 @@ class ResponseStream:
     def _end(self) -> None:
         if not self._ended:
             self._ended = True
-            self._owner._streams.discard(self)
             self.rpc.cancel(self._cancel)
 
     def _close_local(self) -> None:
         """The handle closes, which ends the stream at the service too."""
         self._ended = True
-        self._owner._streams.discard(self)
 
     async def aclose(self) -> None:
         """Cancels the stream at the service, if it has not ended; idempotent."""
@@ -232,36 +240,59 @@ class ResponseStream:
     ) -> None:
         self._end()
 
+    def __del__(self) -> None:
+        # A connection that turns out to be lost has ended the stream by that.
+        with suppress(OSError):
+            self._end()
+
 
 class EventStream:
     """Events as an async iterator of messages; see `AsyncFlux.subscribe`."""
 
+    _ended = True  # until it has been made
+
     def __init__(self, owner: AsyncFlux, topic: str) -> None:
         self.topic = topic
         self._owner = owner
-        self._prefix = topic.encode("utf-8", "surrogateescape")
+        self._core = owner.flux.core
         self._queue: deque[Message] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._news = asyncio.Event()
+        self._opening: asyncio.Future[None] | None = None
         self._watcher: MessageWatcher | None = None
+        owner._open.add(self)
         self._ended = False
-        owner._streams.add(self)
 
     async def open(self) -> Self:
         """Subscribes, unless that was done; returns self once the subscription is in force."""
-        if self._watcher is None and not self._ended:
-            self._watcher = self._owner.flux.msg_watcher_create(self._on_event, FLUX_MSGTYPE_EVENT)
-            self._watcher.start()
-            await self._owner.rpc("event.subscribe", {"topic": self.topic})
+        if self._opening is None and not self._ended:
+            self._opening = asyncio.get_running_loop().create_future()
+            self._watch()
+            try:
+                await self._owner.rpc("event.subscribe", {"topic": self.topic})
+            except BaseException:
+                # The broker may have subscribed us all the same, if it was a cancellation that has come between.
+                self._end()
+                raise
+            finally:
+                self._opening.set_result(None)
+        elif self._opening is not None:
+            await asyncio.shield(self._opening)
         return self
 
-    def _on_event(self, handle: Flux, watcher: MessageWatcher, message: Message, args: object) -> None:
-        if (message.topic_bytes or b"").startswith(self._prefix):
-            self._queue.append(message)
-            self._wake()
+    def _watch(self) -> None:
+        """Begins to collect events; not a subscription."""
+        prefix = self.topic.encode("utf-8", "surrogateescape")
+        queue, news = self._queue, self._news
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        # It knows the queue and not the stream, which is over when its user drops it.
+        def on_event(handle: Flux, watcher: MessageWatcher, message: Message, args: object) -> None:
+            if (message.topic_bytes or b"").startswith(prefix):
+                queue.append(message)
+                news.set()
+
+        self._watcher = self._owner.flux.msg_watcher_create(on_event, FLUX_MSGTYPE_EVENT)
+        self._watcher.start()
+        self._core.link.on_lost.add(news.set)
 
     def __aiter__(self) -> AsyncIterator[Message]:
         return self
@@ -271,32 +302,28 @@ class EventStream:
         while not self._queue:
             if self._ended:
                 raise StopAsyncIteration
-            if self._owner.flux.core.link.lost:
+            if self._core.link.lost:
                 raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-            self._waiter = asyncio.get_running_loop().create_future()
-            self._owner.flux.core.link.on_lost.add(self._wake)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            self._news.clear()
+            await self._news.wait()
         return self._queue.popleft()
 
     def _close_local(self) -> None:
         self._ended = True
-        self._owner._streams.discard(self)
         if self._watcher is not None:
             self._watcher.destroy()
-            self._owner.flux.del_watcher(self._watcher)
-        self._owner.flux.core.link.on_lost.discard(self._wake)
-        self._wake()
+        self._core.link.on_lost.discard(self._news.set)
+        self._news.set()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._close_local()
+            if self._opening is not None and not self._core.link.lost:
+                self._owner.send("event.unsubscribe", {"topic": self.topic})
 
     async def aclose(self) -> None:
-        """Unsubscribes; idempotent. A loop over the events ends."""
-        if not self._ended:
-            subscribed = self._watcher is not None
-            self._close_local()
-            if subscribed and not self._owner.flux.core.link.lost:
-                self._owner.send("event.unsubscribe", {"topic": self.topic})
+        """Unsubscribes; idempotent. A loop over the events ends after those that have come."""
+        self._end()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -304,7 +331,20 @@ class EventStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        self._end()
+
+    def __del__(self) -> None:
+        # A connection that turns out to be lost has ended the subscription by that.
+        with suppress(OSError):
+            self._end()
+
+
+class _Serving:
+    """A request that a task is answering, and why that task is being cancelled, if it is."""
+
+    def __init__(self, request: Message) -> None:
+        self.request = request
+        self.reason: str | None = None
 
 
 class ServedService:
@@ -319,9 +359,10 @@ class ServedService:
     def __init__(self, owner: AsyncFlux, name: str, allow_guest: bool) -> None:
         self.name = name
         self._owner = owner
+        self._flux = owner.flux
         self._rolemask = FLUX_ROLE_USER if allow_guest else 0
         self._handlers: dict[str, Handler] = {}
-        self._tasks: dict[asyncio.Task[None], Message] = {}
+        self._tasks: dict[asyncio.Task[None], _Serving] = {}
         self._watcher: MessageWatcher | None = None
 
     def method(self, name: str, handler: Handler | None = None) -> Any:
@@ -332,73 +373,110 @@ class ServedService:
         return handler
 
     async def __aenter__(self) -> Self:
-        await self._owner.flux.service_register(self.name)
         glob = "".join("\\" + char if char in "*?[\\" else char for char in self.name) + ".*"
-        self._watcher = self._owner.flux.msg_watcher_create(
+        # Before it is registered: a request may come right behind the answer to that.
+        self._watcher = self._flux.msg_watcher_create(
             self._on_request, FLUX_MSGTYPE_REQUEST, glob, rolemask=self._rolemask
         )
         self._watcher.start()
+        self._owner._open.add(self)
+        try:
+            await self._flux.service_register(self.name)
+        except BaseException:
+            self._close_local()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        tasks = list(self._tasks)
+        self._close_local()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._connected():
+            await self._flux.service_unregister(self.name)
+
+    def _connected(self) -> bool:
+        return self._flux.handle is not None and not self._flux.core.link.lost
+
+    def _close_local(self) -> None:
+        """Takes no more requests, and ends those under way."""
+        self._owner._open.discard(self)
         if self._watcher is not None:
             self._watcher.destroy()
-            self._owner.flux.del_watcher(self._watcher)
-        tasks = list(self._tasks)
-        for task in tasks:
+            self._watcher = None
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._owner.flux.handle is not None and not self._owner.flux.core.link.lost:
-            await self._owner.flux.service_unregister(self.name)
 
     def _on_request(self, handle: Flux, watcher: MessageWatcher, message: Message, args: object) -> None:
         method = message.topic[len(self.name) + 1 :]
         handler = self._handlers.get(method)
-        if handler is None:
-            if method == "disconnect" or method == "cancel" or method.endswith("-cancel"):
-                self._end_requests(message, method)
+        if handler is not None:
+            serving = _Serving(message)
+            task = asyncio.get_running_loop().create_task(self._serve(handler, serving))
+            self._tasks[task] = serving
+            task.add_done_callback(self._done)
+        elif method == "disconnect":
+            self._end_requests(message, method, None)
+        elif method == "cancel" or method.endswith("-cancel"):
+            try:
+                matchtag = message.payload["matchtag"]
+            except (TypeError, ValueError, KeyError):
+                handle.respond_error(message, errno.EPROTO, "a cancel request names a matchtag")
             else:
-                text = f"Unknown service method '{message.topic}'"
-                handle.respond_error(message, errno.ENOSYS, text)
-            return
-        task = asyncio.get_running_loop().create_task(self._run(handler, message))
-        self._tasks[task] = message
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+                self._end_requests(message, "cancel", matchtag)
+        else:
+            handle.respond_error(message, errno.ENOSYS, f"Unknown service method '{message.topic}'")
 
-    def _end_requests(self, notice: Message, method: str) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
+        serving = self._tasks.pop(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            text = f"exception in the handler of {serving.request.topic}"
+            task.get_loop().call_exception_handler({"message": text, "exception": exc, "task": task})
+        elif task.cancelled() and serving.reason is None and self._connected():
+            # It was cancelled by us, closing, or by itself; maybe before it had begun.
+            self._flux.respond_error(serving.request, errno.ECANCELED, "the service has given up the request")
+        elif task.cancelled() and serving.reason == "cancel" and self._connected():
+            self._flux.respond_error(serving.request, errno.ENODATA)
+
+    def _end_requests(self, notice: Message, reason: str, matchtag: int | None) -> None:
         """Cancels the tasks that a disconnect notice or a cancel request is about (spec 01, 3.7 and 3.8)."""
-        matchtag = None if method == "disconnect" else notice.payload["matchtag"]
-        for task, request in self._tasks.items():
+        for task, serving in self._tasks.items():
+            request = serving.request
             same = (request.routes or ())[-1:] == (notice.routes or ())[-1:]
             allowed = notice.rolemask & FLUX_ROLE_OWNER or notice.userid == request.userid
             if same and allowed and matchtag in (None, request.aux2):
-                task.cancel("disconnect" if matchtag is None else "cancel")
+                serving.reason = reason
+                task.cancel(reason)
 
-    async def _run(self, handler: Handler, message: Message) -> None:
-        flux = self._owner.flux
+    async def _serve(self, handler: Handler, serving: _Serving) -> None:
+        """Answers one request; a task that is cancelled is answered for by `_done`."""
+        request = serving.request
         try:
-            result = handler(message)
-            if inspect.isasyncgen(result):
-                if not message.flags & FLUX_MSGFLAG_STREAMING:
-                    raise OSError(errno.EPROTO, f"{message.topic} needs a streaming request")
-                async for value in result:
-                    flux.respond(message, value)
-                flux.respond_error(message, errno.ENODATA)
-                return
+            result = handler(request)
+            if isinstance(result, AsyncGenerator):
+                await self._respond_each(request, result)
+                raise OSError(errno.ENODATA, None)
             if inspect.isawaitable(result):
                 result = await result
-            flux.respond(message, result)
+            if self._connected():
+                self._flux.respond(request, result)
         except OSError as exc:
-            flux.respond_error(message, exc.errno or errno.EIO, exc.strerror)
-        except asyncio.CancelledError as exc:
-            if exc.args == ("cancel",):
-                flux.respond_error(message, errno.ENODATA)
-                return
-            if exc.args != ("disconnect",) and flux.handle is not None and not flux.core.link.lost:
-                flux.respond_error(message, errno.ECANCELED, "the service is closing")
-            raise
+            if self._connected():
+                self._flux.respond_error(request, exc.errno or errno.EIO, exc.strerror)
         except Exception as exc:
-            flux.respond_error(message, errno.EIO, f"{type(exc).__name__} in the handler of {message.topic}")
+            if self._connected():
+                text = f"{type(exc).__name__} in the handler of {request.topic}"
+                self._flux.respond_error(request, errno.EIO, text)
             raise
+
+    async def _respond_each(self, request: Message, values: AsyncGenerator[Any, None]) -> None:
+        if not request.flags & (FLUX_MSGFLAG_STREAMING | FLUX_MSGFLAG_NORESPONSE):
+            raise OSError(errno.EPROTO, f"{request.topic} needs a streaming request")
+        async with aclosing(values):
+            async for value in values:
+                if not self._connected():
+                    return
+                self._flux.respond(request, value)
+                # A generator need not ever wait: the loop's other users, and a cancellation, get their turn here.
+                await asyncio.sleep(0)

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from threading import RLock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flux.constants import (
     FLUX_MSGFLAG_NORESPONSE,
@@ -689,11 +689,21 @@ class FluxT:
                 return preset[name]
             try:
                 answer = load_text(self.call("attr.get", {"name": name}).text_bytes() or b"")
-                value = str(answer["value"])
-                if answer["flags"] & 1:
-                    self.link.attrs[name] = value
+                value = self.keep_attr(name, answer)
             except OSError as exc:
                 raise with_note(local_error(exc.errno or errno.EIO), exc) from None
+        return self.attr_shown(name, value)
+
+    def keep_attr(self, name: str, answer: Any) -> str:
+        """The value in an answer to attr.get; kept if it never changes."""
+        value = str(answer["value"])
+        if answer["flags"] & 1:
+            self.link.attrs[name] = value
+        return value
+
+    @staticmethod
+    def attr_shown(name: str, value: str) -> str:
+        """An attribute's value as seen from this side of `flux proxy`, whose sockets are on the other host."""
         remote = os.environ.get("FLUX_PROXY_REMOTE")
         if remote is not None and name == "parent-uri" and value.startswith("local://"):
             return f"ssh://{remote}{value.removeprefix('local://')}"
