@@ -1,0 +1,75 @@
+"""The programs in examples/ run as their first line says, and print what their readers are promised."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLUX = Path(sys.executable).parent / "flux"
+
+PRINTED = {
+    "async_fanout": """\
+100 answers, the last is {'number': 99, 'square': 9801}
+100 calls were under way at the same time
+given up: a call that would have taken a minute
+and one more: {'number': 12, 'square': 144}
+""",
+    "echo_service": """\
+said: {'text': 'hello'}
+counted: [1, 2, 3, 4, 5]
+refused: echo.count needs an integer: to
+""",
+    "ticker": """\
+ticker.tick {'number': 1}
+ticker.tick {'number': 2}
+ticker.tick {'number': 3}
+the reactor ended with 0 watchers left
+""",
+}
+
+
+def run(name: str) -> subprocess.CompletedProcess[str]:
+    """Runs an example in an instance of its own."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("FLUX_", "PMI_", "SLURM_"))}
+    command = [str(FLUX), "start", sys.executable, str(ROOT / "examples" / f"{name}.py")]
+    return subprocess.run(
+        command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_example_prints_what_it_promises(name: str) -> None:
+    done = run(name)
+    assert (done.returncode, done.stdout, done.stderr) == (0, PRINTED[name], "")
+
+
+def test_tour_goes_through_all_its_steps() -> None:
+    done = run("tour")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"^== (.*)", done.stdout, flags=re.M) == [
+        "connect",
+        "log, and read it back",
+        "call a service",
+        "serve `tour.greet`, called from a second process",
+        "events",
+        "timers, descriptors and signals on one reactor",
+        "a barrier of 4 processes",
+        "the same under asyncio",
+    ]
+    assert done.stdout.endswith("That was the tour.\n")
+
+
+def test_every_example_is_run_here() -> None:
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {*PRINTED, "tour"}
+
+
+@pytest.mark.parametrize("name", [*PRINTED, "tour"])
+def test_example_says_how_to_run_it(name: str) -> None:
+    text = (ROOT / "examples" / f"{name}.py").read_text()
+    assert f"`flux start python examples/{name}.py`" in text.split('"""')[1]
