@@ -25,6 +25,13 @@ _suspicious = re.compile(rb"[0-9]{19}|\\u0000").search
 _SHORTEST_SUSPECT = len('{"a":}') + 6
 _INT64 = 1 << 63
 
+#: Levels of nesting that a payload may have. Whoever reads it, or sends it on, walks through it by recursion: what
+#: could be decoded just so would fail them.
+_DEPTH = 256
+_brackets = bytes.maketrans(b"{}", b"[]")
+_others = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_strings = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
 
 def _text(message: Message) -> bytes:
     raw = message.raw
@@ -44,9 +51,25 @@ def read_object(message: Message) -> dict[str, Any]:
         value = _object(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise OSError(errno.EPROTO, f"payload is not a JSON object: {exc}") from None
+    if len(text) > 2 * _DEPTH:
+        _check_depth(text)
     if len(text) >= _SHORTEST_SUSPECT and _suspicious(text):
         _check(value)
     return value
+
+
+def _check_depth(text: bytes) -> None:
+    """Refuses JSON text that is nested too deeply."""
+    if text.count(b"[") + text.count(b"{") <= _DEPTH:
+        return
+    # Without its strings, a good text's brackets match: each pass takes the innermost ones away.
+    left = _strings.sub(b"", text).translate(_brackets, _others)
+    for _ in range(_DEPTH):
+        if not left:
+            return
+        left = left.replace(b"[]", b"")
+    if left:
+        raise OSError(errno.EPROTO, f"payload is nested more than {_DEPTH} levels deep")
 
 
 def _check(value: Any) -> None:
@@ -75,6 +98,8 @@ def decode(message: Message, kind: type[T]) -> T:
         value: T = _decoder(cast(Hashable, kind)).decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise OSError(errno.EPROTO, f"bad payload of {message.topic}: {exc}") from None
+    if len(text) > 2 * _DEPTH:
+        _check_depth(text)
     if _suspicious(text):
         _check(_object(text))
     return value

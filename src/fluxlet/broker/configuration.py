@@ -17,6 +17,7 @@ import re
 from typing import Any
 
 _INT64 = 1 << 63
+_TOO_DEEP = "nested too deeply"
 
 
 class ConfigError(ValueError):
@@ -81,14 +82,17 @@ def parse_toml(text: str, name: str = "") -> dict[str, Any]:
     import tomllib  # only who has a configuration pays for it
 
     try:
-        return _jsonable(tomllib.loads(text), name)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         what = str(exc)
         place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", what)
         line = text.rstrip("\n").count("\n") + 1 if place is None or place[1] is None else int(place[1])
         raise ConfigError(_at(name, line, what if place is None else what[: place.start()])) from None
     except RecursionError:
-        raise ConfigError(_at(name, 1, "nested too deeply")) from None
+        raise ConfigError(_at(name, 1, _TOO_DEEP)) from None
+    except ValueError as exc:  # an integer with thousands of digits
+        raise ConfigError(_at(name, 1, str(exc))) from None
+    return _jsonable(table, name)
 
 
 def parse_json(text: str, name: str = "") -> dict[str, Any]:
@@ -98,7 +102,9 @@ def parse_json(text: str, name: str = "") -> dict[str, Any]:
     except json.JSONDecodeError as exc:
         raise ConfigError(_at(name, exc.lineno, exc.msg)) from None
     except RecursionError:
-        raise ConfigError(_at(name, 1, "nested too deeply")) from None
+        raise ConfigError(_at(name, 1, _TOO_DEEP)) from None
+    except ValueError as exc:  # an integer with thousands of digits
+        raise ConfigError(_at(name, 1, str(exc))) from None
     if not isinstance(value, dict):
         raise ConfigError(_at(name, 1, "configuration is not a JSON object"))
     return _jsonable(value, name)
@@ -123,7 +129,7 @@ def parse_update(value: str) -> dict[str, Any]:
     result: Any
     try:
         result = json.loads(word)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         result = word
     for part in reversed(path):
         result = {part: result}
@@ -141,7 +147,15 @@ def merge(config: dict[str, Any], update: dict[str, Any]) -> None:
 
 
 def _jsonable(table: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: _value(value, key, name) for key, value in table.items()}
+    try:
+        result = {key: _value(value, key, name) for key, value in table.items()}
+        json.dumps(result, ensure_ascii=False).encode()
+        return result
+    except UnicodeEncodeError as exc:
+        text = ascii(exc.object[exc.start : exc.end])
+        raise ConfigError(_at(name, 1, f"{text} is no text that UTF-8 can hold")) from None
+    except RecursionError:
+        raise ConfigError(_at(name, 1, _TOO_DEEP)) from None
 
 
 def _value(value: Any, key: str, name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fluxlet.broker.configuration import ConfigError, load, merge, parse_toml
+from fluxlet.broker.configuration import ConfigError, load, merge, parse_toml, parse_update
 
 
 @pytest.mark.parametrize(
@@ -127,3 +127,24 @@ def test_errors_of_conf_values_say_so(value: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(None, [value])
     assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a":' + "9" * 5000 + "}", "digits"),
+        ("\na=" + "9" * 5000, "digits"),
+        ('{"a":' + "[" * 600 + "]" * 600 + "}", "nested too deeply"),
+        ('{"a":' + "[" * 5000 + "]" * 5000 + "}", "nested too deeply"),
+        ("\na=" + "[" * 600 + "]" * 600, "nested too deeply"),
+        ("a=" + "[" * 600 + "]" * 600, "nested too deeply"),
+        (".".join("a" * 600) + "=1", "nested too deeply"),
+        ('a="\\ud800"', "is no text that UTF-8 can hold"),
+        ('{"\\ud800":1}', "is no text that UTF-8 can hold"),
+        ("a=\udcff", "is no text that UTF-8 can hold"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_what_no_service_could_read_is_an_error(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_update(text)
