@@ -69,6 +69,7 @@ class FutureState:
     errnum: int = 0
     errtext: str | None = None
     final: bool = False  # failed for good: see `fail`
+    done: bool = False  # nothing more will come (of an RPC: then its matchtag is free when this object goes)
     later: deque[tuple[Any, int, str | None]] | None = None
     cont: Continuation | None = None
     hooks: list[Callable[[], None]] | None = None
@@ -248,7 +249,7 @@ class FutureState:
         """Keeps the loop of `ctx` going until this is fulfilled. Only RPCs need to: others wait for those."""
 
     def _arm(self, cont: Continuation) -> None:
-        if cont.timeout <= 0 or self.ctx is None:
+        if cont.timeout <= 0 or self.ctx is None or self.done:
             return
         if cont.timer is None:
             cont.timer = self.ctx.start_timer(cont.timeout, self._expired)
@@ -332,7 +333,6 @@ class RpcState(FutureState):
     streaming: bool = False
     noresponse: bool = False
     topic: bytes = b""
-    done: bool = False  # the final response has arrived: the matchtag is free when this object goes
     watched: bool = False  # this RPC is one of those that keep the loop going
 
     def fulfil(self, value: Any, errnum: int = 0, errtext: str | None = None) -> None:
