@@ -30,17 +30,16 @@ class RawPeer:
 
     Args:
         uri: of the broker, ``local://PATH``.
-        size: of the buffer for what it is sent, in bytes; None: the system's default.
+        sock: a socket that is connected already; None: connect.
     """
 
-    def __init__(self, uri: str, size: int | None = None) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
+    def __init__(self, uri: str, sock: socket.socket | None = None) -> None:
+        self.sock = sock or socket.socket(socket.AF_UNIX)
         self.sock.settimeout(PATIENCE)
         self.framer = Framer()
         try:
-            if size is not None:
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-            self.sock.connect(uri.removeprefix("local://"))
+            if sock is None:
+                self.sock.connect(uri.removeprefix("local://"))
         except BaseException:
             self.sock.close()
             raise
@@ -97,6 +96,30 @@ def connect(uri: str) -> RawPeer:
     peer = RawPeer(uri)
     assert peer.greeted() == 0
     return peer
+
+
+#: Connects as somebody else, and hands the socket over: whose it is was decided when it was connected.
+_CONNECT_AS = """
+import os, socket, sys
+path, uid, channel = sys.argv[1], int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3]))
+os.setgroups([])
+os.setgid(uid)
+os.setuid(uid)
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(path)
+socket.send_fds(channel, [b"!"], [peer.fileno()])
+"""
+
+
+def connect_as(uri: str, uid: int) -> RawPeer:
+    """A raw peer that the kernel says is another user's; only root can make one."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        path = uri.removeprefix("local://")
+        words = [sys.executable, "-I", "-S", "-c", _CONNECT_AS, path, str(uid), str(theirs.fileno())]
+        subprocess.run(words, pass_fds=[theirs.fileno()], check=True, timeout=PATIENCE)
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    return RawPeer(uri, socket.socket(fileno=descriptors[0]))
 
 
 def frame(body: bytes, size: int | None = None, magic: bytes = MAGIC) -> bytes:

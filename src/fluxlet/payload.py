@@ -96,12 +96,14 @@ def decode(message: Message, kind: type[T]) -> T:
     text = _text(message)
     try:
         value: T = _decoder(cast(Hashable, kind)).decode(text)
+        # What the type has no field for was skipped so far, and may be wrong as well.
+        everything = _object(text) if _suspicious(text) else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise OSError(errno.EPROTO, f"bad payload of {message.topic}: {exc}") from None
     if len(text) > 2 * _DEPTH:
         _check_depth(text)
-    if _suspicious(text):
-        _check(_object(text))
+    if everything is not None:
+        _check(everything)
     return value
 
 
