@@ -511,3 +511,13 @@ def test_a_peer_that_sends_one_byte_a_second_is_waited_for(instance: StartedInst
                 others.are_served()
         peer.send(whole[3:])
         assert peer.next().aux2 == PING.aux2
+
+
+def test_a_client_that_is_in_a_barrier_and_plays_a_broker_with_entrants(
+    instance: StartedInstance, others: Others
+) -> None:
+    with connect(instance.uri) as peer:
+        peer.request("barrier.update", b'{"name":"b","count":1,"nprocs":2,"owner":%d}\0' % os.getuid())
+        peer.request("barrier.enter", b'{"name":"b","nprocs":2}\0', matchtag=2)
+        assert sorted((peer.next().aux2, peer.next().aux2)) == [1, 2]
+        ping(peer)

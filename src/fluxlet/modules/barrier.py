@@ -168,7 +168,8 @@ class BarrierService(Service):
     def _release(self, key: _Key, barrier: _Barrier, errnum: int) -> None:
         """Forgets a barrier and answers its clients."""
         del self.barriers[key]
-        for identity in (*barrier.entrants, *barrier.children):
+        # A set: who has entered may have told of entrants as well.
+        for identity in barrier.entrants.keys() | barrier.children:
             keys = self._of_sender[identity]
             keys.discard(key)
             if not keys:
