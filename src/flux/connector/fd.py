@@ -21,7 +21,7 @@ class FdConnector(StreamConnector):
             raise OSError(errno.EINVAL, "error parsing file descriptor") from None
         try:
             sock = socket.socket(fileno=fd)
-        except (OSError, OverflowError) as exc:
+        except (OSError, OverflowError, ValueError) as exc:
             number = getattr(exc, "errno", None) or errno.EBADF
             raise OSError(number, os.strerror(number)) from None
         try:
