@@ -29,7 +29,8 @@ def census() -> Counter[str]:
     return Counter(
         type(thing).__qualname__
         for thing in gc.get_objects()
-        if type(thing).__module__.startswith("flux") or type(thing).__name__ in ("function", "method", "dict", "ref")
+        if str(type(thing).__module__).startswith("flux")
+        or type(thing).__name__ in ("function", "method", "dict", "ref")
     )
 
 
