@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,20 +71,33 @@ def recording(name: str, conn: int) -> list[dict[str, Any]]:
 
 
 class Instance:
-    """The running broker, and a way to run commands under it."""
+    """The running broker, and a way to run commands under it.
 
-    def __init__(self, directory: str) -> None:
+    Args:
+        directory: for its socket.
+        services: stand for services that it has not, by name.
+        settings: attributes of the broker, besides those that all have.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        services: Mapping[str, type[Service]] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = os.path.join(directory, "local-0")
         self.uri = f"local://{self.path}"
         self.sent: list[dict[str, Any]] = []
         self.news = threading.Condition()  # notified when `sent` grows
         attributes = Attributes({})
         values = {"rank": "0", "size": "1", "hostlist": "vm", "version": "0.88.0", "local-uri": self.uri}
+        values |= settings or {}
         for name, value in values.items():
             attributes.set_internal(name, value)
         self.broker = Broker(attributes)
         load_builtins(self.broker)
-        self.broker.load("kvs", Plain)
+        for name, service in {"kvs": Plain, **(services or {})}.items():
+            self.broker.load(name, service)
         self._receive = self.broker.clients.receive
         self.broker.clients.receive = self._record  # type: ignore[method-assign]
         self.broker.server.listen(self.path)

@@ -43,6 +43,8 @@ MODULES = [
     "flux.proctitle",
     "flux.progress",
     "flux.rpc",
+    "flux.uri",
+    "flux.uri.uri",
     "flux.util",
     "flux.wrapper",
 ]

@@ -20,9 +20,9 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 
 from flux.cli.options import Command, Option, Parsed
+from flux.cli.target import resolve_target
 from flux.cli.tool import Failure, run, text_of
 from flux.constants import FLUX_ROLE_NONE
 from flux.core.handle import Flux
@@ -54,16 +54,6 @@ _PREFIX = "Unable to connect to Flux: "
 
 def _say(text: str) -> None:
     print(f"flux-proxy: {text}", file=sys.stderr)
-
-
-def resolve(target: str) -> str:
-    """The URI of a target: one already, or whatever `flux uri` understands. Raises Failure."""
-    if target.startswith(("local://", "ssh://", "fd://")):
-        return target
-    try:
-        return str(import_module("flux.uri").FluxURIResolver().resolve(target))
-    except (OSError, ValueError, ImportError) as exc:  # resolvers are plugins, and may lack what they need
-        raise Failure(f"Unable to resolve {target} to a URI", hints=(str(exc),)) from None
 
 
 def _open(uri: str) -> Flux:
@@ -228,7 +218,7 @@ _SIGNALS: dict[int, Callable[[Proxy, int], None]] = {
 
 def _body(parsed: Parsed) -> int:
     target, *words = parsed.words
-    uri = resolve(target)
+    uri = resolve_target(target, f"Unable to resolve {target} to a URI")
     handle = _open(uri)
     try:
         broker = handle.attr_get("version")
