@@ -17,11 +17,13 @@ GROUPS = (
 #: name -> (where its function is, its group, what it does in a line)
 BUILTINS: dict[str, tuple[str, str, str]] = {
     "broker": ("fluxlet.cmd.broker:main", "", "Run one broker of a Flux instance"),
+    "config": ("fluxlet.cmd.config:main", "instance", "Query and change the configuration of the instance"),
     "dmesg": ("flux.cli.commands.dmesg:main", "instance", "Print or follow the log of the instance"),
     "env": ("flux.cli.commands.env:main", "other", "Print or run a command in the environment of Flux"),
     "event": ("flux.cli.commands.event:main", "other", "Publish and subscribe to events"),
     "getattr": ("flux.cli.commands.getattr:main", "instance", "Get a broker attribute"),
     "help": ("flux.cli.commands.help:main", "other", "Show help for a command"),
+    "hostlist": ("flux.cli.commands.hostlist:main", "other", "Fetch, combine and print host lists"),
     "logger": ("flux.cli.commands.logger:main", "other", "Write to the log of the instance"),
     "lsattr": ("flux.cli.commands.lsattr:main", "instance", "List broker attributes"),
     "ping": ("flux.cli.commands.ping:main", "instance", "Measure round trips to a service"),
@@ -29,6 +31,9 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "python": ("flux.cli.commands.python:main", "other", "Run the Python of this Flux"),
     "relay": ("fluxlet.cmd.relay:main", "", "Relay messages between standard input and output and an instance"),
     "setattr": ("flux.cli.commands.setattr:main", "instance", "Set a broker attribute"),
+    "shutdown": ("flux.cli.commands.shutdown:main", "instance", "Shut down an instance"),
     "start": ("fluxlet.cmd.start:main", "other", "Start a Flux instance"),
+    "uptime": ("flux.cli.commands.uptime:main", "instance", "Tell how long an instance has been running"),
+    "uri": ("flux.cli.commands.uri:main", "instance", "Resolve a job or another target to a Flux URI"),
     "version": ("flux.cli.commands.version:main", "other", "Print versions"),
 }

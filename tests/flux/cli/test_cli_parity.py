@@ -9,14 +9,21 @@ from typing import Any
 
 import pytest
 
+from flux.cli.commands import hostlist, uri
 from flux.cli.options import Command
+from flux.uri import FluxURIResolver
 
 CLI = json.loads((Path(__file__).parents[2] / "spec" / "cli.json").read_text())
-NAMES = ("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy")
+NAMES = (
+    *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
+    *("config", "uptime", "shutdown"),
+)
+INSTANCE_SIDE = ("relay", "proxy", "config")
+PARSERS = {"uri": lambda: uri.parser(FluxURIResolver()), "hostlist": hostlist.parser}
 
 
 def table(name: str) -> Command:
-    package = "fluxlet.cmd" if name in ("relay", "proxy") else "flux.cli.commands"
+    package = "fluxlet.cmd" if name in INSTANCE_SIDE else "flux.cli.commands"
     command: Command = import_module(f"{package}.{name}").COMMAND
     return command
 
@@ -50,3 +57,14 @@ def test_every_option_and_command_is_explained(name: str) -> None:
         assert all(option.help for option in command.options)
         letters = [option.letter for option in command.options if option.letter]
         assert len(letters) == len(set(letters))
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_python_commands_have_the_same_options(name: str) -> None:
+    actions = PARSERS[name]()._actions
+    found = {(*action.option_strings, action.metavar if action.nargs != 0 else None) for action in actions}
+    for option in CLI[name]["options"]:
+        assert (*option["flags"], option["arg"]) in found
+    positionals = [(action.dest, action.nargs or 1) for action in actions if not action.option_strings]
+    assert positionals == [(entry["name"], entry["nargs"]) for entry in CLI[name]["positionals"]]
+    assert all(action.help for action in actions)
