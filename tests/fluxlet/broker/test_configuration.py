@@ -83,7 +83,7 @@ def test_toml_arrays_may_mix_types() -> None:
         ("a.toml", "x = [", "Config file error: FILE:1: "),
         ("a.toml", "a = 1\n\nx = [1,\n", "Config file error: FILE:3: "),
         ("a.toml", "a = 1\na = 2\n", "Config file error: FILE:2: Cannot overwrite a value"),
-        ("a.json", '{"a": 1,\n}', "Config file error: FILE:2: "),
+        ("a.json", '{"a": 1\n!}', "Config file error: FILE:2: "),
         ("a.json", "[1]", "Config file error: FILE:1: configuration is not a JSON object"),
         ("a.toml", "[t]\nx = nan\n", "Config file error: FILE: t.x: nan is not a number that JSON has"),
         ("a.toml", "x = [99999999999999999999]\n", "Config file error: FILE: x: integer 99999999999999999999"),
