@@ -23,6 +23,7 @@ from flux.aio import AsyncFlux
 from flux.constants import FLUX_MSGTYPE_REQUEST, FLUX_RPC_NORESPONSE, FLUX_RPC_STREAMING
 from flux.future import FutureExt, WaitAllFuture
 from flux.message import Message
+from flux.wire import Framer, encode
 
 PATIENCE = 20.0
 FACTORIES = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -490,23 +491,42 @@ def test_handlers_run_at_the_same_time_and_may_call_other_services(run: Run, uri
     run(main())
 
 
-def test_a_request_right_behind_the_registration_finds_the_service(run: Run, uri: str) -> None:
+class ByHand:
+    """The broker's end of a connection, whose messages a test writes by hand."""
+
+    def __init__(self) -> None:
+        ours, self.socket = socket.socketpair()
+        self.socket.send(b"\0")
+        self.uri = f"fd://{ours.detach()}"
+        self._framer = Framer()
+
+    async def receive(self) -> Message:
+        """The next message of the client."""
+        loop = asyncio.get_running_loop()
+        self.socket.setblocking(False)
+        while (message := self._framer.next()) is None:
+            self._framer.feed(await loop.sock_recv(self.socket, 65536))
+        return message
+
+    def send(self, *messages: Message) -> None:
+        """Sends messages in one piece."""
+        for message in messages:
+            message.userid, message.rolemask = 0, 1
+        self.socket.send(b"".join(map(encode, messages)))
+
+
+def test_a_request_right_behind_the_registration_finds_the_service(run: Run) -> None:
     async def main() -> None:
-        h = flux.Flux(uri)
-
-        async def call(topic: str) -> Any:
-            return await h.rpc(topic)
-
-        async with flux.aio.connect(uri) as server:
-            service = server.service("aiotest")
+        broker = ByHand()
+        async with flux.aio.connect(broker.uri) as h:
+            service = h.service("aiotest")
             service.method("call", lambda message: ["served"])
             entering = asyncio.create_task(service.__aenter__())
-            await asyncio.sleep(0)
-            assert await call("aiotest.call") == ["served"]
+            broker.send((await broker.receive()).response(), Message.request(b"aiotest.call", matchtag=9))
             await entering
-            await service.__aexit__(None, None, None)
-            assert (await error_of(call("aiotest.call")))[0] == errno.ENOSYS
-        h.__exit__(None, None, None)
+            answer = await broker.receive()
+            assert (answer.topic, answer.aux1, answer.payload) == ("aiotest.call", 0, ["served"])
+        broker.socket.close()
 
     run(main())
 
@@ -746,6 +766,20 @@ def test_messages_are_left_alone_while_nobody_waits_for_any(run: Run, uri: str) 
             await sender.publish_sync("aio.kept")
             await asyncio.sleep(0.01)
             assert h.flux.event_recv().topic == "aio.kept"
+
+    run(main())
+
+
+def test_what_comes_right_behind_the_last_awaited_response_is_left_alone_too(run: Run) -> None:
+    async def main() -> None:
+        broker = ByHand()
+        async with flux.aio.connect(broker.uri) as h:
+            task = asyncio.create_task(h.rpc("a.b"))
+            broker.send((await broker.receive()).response(), Message.event(b"behind"))
+            assert await task is None
+            await asyncio.sleep(0)
+            assert h.flux.event_recv().topic == "behind"
+        broker.socket.close()
 
     run(main())
 

@@ -17,6 +17,7 @@ import re
 from typing import Any
 
 _INT64 = 1 << 63
+_DEPTH = 500
 _TOO_DEEP = "nested too deeply"
 
 
@@ -148,7 +149,7 @@ def merge(config: dict[str, Any], update: dict[str, Any]) -> None:
 
 def _jsonable(table: dict[str, Any], name: str) -> dict[str, Any]:
     try:
-        result = {key: _value(value, key, name) for key, value in table.items()}
+        result = {key: _value(value, key, name, 1) for key, value in table.items()}
         json.dumps(result, ensure_ascii=False).encode()
         return result
     except UnicodeEncodeError as exc:
@@ -158,12 +159,15 @@ def _jsonable(table: dict[str, Any], name: str) -> dict[str, Any]:
         raise ConfigError(_at(name, 1, _TOO_DEEP)) from None
 
 
-def _value(value: Any, key: str, name: str) -> Any:
+def _value(value: Any, key: str, name: str, depth: int) -> Any:
     match value:
+        # The services could not read it back (`fluxlet.payload`), whatever this Python's parser can take.
+        case dict() | list() if depth >= _DEPTH:
+            raise ConfigError(_at(name, 1, _TOO_DEEP))
         case dict():
-            return {sub: _value(item, f"{key}.{sub}", name) for sub, item in value.items()}
+            return {sub: _value(item, f"{key}.{sub}", name, depth + 1) for sub, item in value.items()}
         case list():
-            return [_value(item, key, name) for item in value]
+            return [_value(item, key, name, depth + 1) for item in value]
         case int() if not -_INT64 <= value < _INT64:
             problem = f"integer {value} does not fit 64 bits"
         case float() if value != value or value in (float("inf"), float("-inf")):
