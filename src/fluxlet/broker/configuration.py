@@ -17,7 +17,7 @@ import re
 from typing import Any
 
 _INT64 = 1 << 63
-_DEPTH = 500
+_DEPTH = 256
 _TOO_DEEP = "nested too deeply"
 
 
