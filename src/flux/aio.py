@@ -46,6 +46,7 @@ from flux.core.aiopump import attach
 from flux.core.handle import Flux
 from flux.message import Message, MessageWatcher
 from flux.rpc import RPC
+from flux.util import encode_topic
 
 __all__ = ["AsyncFlux", "EventStream", "ResponseStream", "ServedService", "connect"]
 
@@ -123,7 +124,7 @@ class AsyncFlux:
 
         The subscription is in force once the context is entered, or the first event awaited.
         """
-        return EventStream(self, topic)
+        return EventStream(self, _text(topic))
 
     def publish(self, topic: str, payload: Any = None) -> None:
         """Publishes an event, without waiting."""
@@ -149,12 +150,13 @@ class AsyncFlux:
 
         Inside, ``service.method("greet")`` decorates the handlers; requests ``name.greet`` come to them.
         """
-        return ServedService(self, name, allow_guest)
+        return ServedService(self, _text(name), allow_guest)
 
     # Attributes.
 
     async def attr_get(self, name: str) -> str:
         """The value of a broker attribute. Raises OSError(ENOENT) for an unknown one."""
+        name = _text(name)
         core = self.flux.core
         value = core.link.attrs.get(name)
         if value is None:
@@ -186,6 +188,11 @@ class AsyncFlux:
 def connect(url: str | bytes | None = None, flags: int = 0) -> AsyncFlux:
     """Connects to a Flux instance: ``async with flux.aio.connect() as h``. Arguments as for `flux.Flux`."""
     return AsyncFlux(url, flags)
+
+
+def _text(name: str | bytes) -> str:
+    """A topic, or a name like one; raises as every function that takes one, before anything has been done with it."""
+    return encode_topic(name).decode("utf-8", "surrogateescape")
 
 
 class ResponseStream:

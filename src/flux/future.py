@@ -153,6 +153,8 @@ class Future(WrapperPimpl):
         """
         if callback is None:
             raise ValueError("Callback cannot be None")
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {type(callback)}")
         self._state.then(callback, timeout if timeout.__class__ is float else float(timeout), self, args, kwargs)
         self.then_cb, self.then_args, self.then_kwargs = callback, args, kwargs
         if self.stopped:
@@ -184,6 +186,8 @@ class Future(WrapperPimpl):
         """Attaches the future to a handle."""
         from flux.core.flux_t import FluxT
 
+        if not isinstance(flux_handle, FluxT) and not hasattr(flux_handle, "core"):
+            raise TypeError(f"expected a Flux handle, not {type(flux_handle)}")
         self._state.ctx = flux_handle if isinstance(flux_handle, FluxT) else flux_handle.core
         self._flux = flux_handle
 
@@ -229,6 +233,8 @@ class FutureExt(Future):
         flux_handle: Flux | FluxT | None = None,
         **kw_args: Any,
     ) -> None:
+        if not callable(init_cb):
+            raise TypeError(f"init_cb must be callable, not {type(init_cb)}")
         state = FutureState()
         super().__init__(state)
         self.init_cb = init_cb
@@ -254,11 +260,15 @@ class WaitAllFuture(Future):
     """
 
     def __init__(self, children: list[Future] | None = None) -> None:
+        if children is not None and not isinstance(children, list):
+            raise TypeError(f"children must be a list, not {type(children)}")
         super().__init__(CompositeState())
         self.children: list[Future] = [] if children is None else children
 
     def push(self, child: Future, name: str | bytes | None = None) -> None:
         """Adds a future. Raises OSError(EEXIST) for a name in use."""
+        if not isinstance(child, Future):
+            raise TypeError(f"expected a future, not {type(child)}")
         text = text_bytes("flux_future_push", name)
         key = str(len(self.children)) if text is None else text.decode("utf-8", "surrogateescape")
         self._state.push(key, child._state)

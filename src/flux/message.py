@@ -32,9 +32,9 @@ from flux.constants import (
     FLUX_ROLE_OWNER,
     FLUX_USERID_UNKNOWN,
 )
-from flux.core.arguments import int32u, is_null, text_bytes
+from flux.core.arguments import int32u, is_null, signed, text_bytes
 from flux.core.codec import dump_payload
-from flux.core.watchers import Watcher
+from flux.core.watchers import Watcher, require_callable, require_handle
 from flux.util import encode_topic
 from flux.wrapper import InvalidArguments, WrapperPimpl, local_error
 
@@ -59,6 +59,8 @@ _TOPIC_ROUTE_PAYLOAD = _TOPIC_ROUTE | FLUX_MSGFLAG_PAYLOAD
 
 def msg_typestr(msg_type: int) -> str:
     """The name of a message type; of a mask, that of its lowest bit; ``"unknown"`` for any other number."""
+    if not isinstance(msg_type, int):
+        raise InvalidArguments("flux_msg_typestr", "const char *flux_msg_typestr(int)", (msg_type,))
     for bit, name in _TYPE_NAMES.items():
         if msg_type & bit:
             return name
@@ -194,7 +196,7 @@ class Message(WrapperPimpl):
             flags,
             FLUX_USERID_UNKNOWN,
             FLUX_ROLE_NONE,
-            errnum,
+            errnum & 0xFFFFFFFF,
             self.aux2,
             self.routes or (),
             self.topic_bytes,
@@ -354,7 +356,7 @@ class Message(WrapperPimpl):
             raise local_error(errno.EPROTO)
         topic = self.topic
         if self._type == FLUX_MSGTYPE_RESPONSE and self.aux1:
-            raise local_error(self.aux1)
+            raise local_error(signed(self.aux1))
         return self._type, topic, self.payload_str
 
     def __repr__(self) -> str:
@@ -396,8 +398,8 @@ class MessageWatcher(Watcher):
     ) -> None:
         from flux.core.dispatch import Handler, Match
 
-        if not callable(callback):
-            raise TypeError(f"callback must be callable, not {type(callback)}")
+        require_handle(flux_handle)
+        require_callable(callback)
         glob = None if is_null(topic_glob) else encode_topic(topic_glob)
         self.callback = callback
         self.args = args

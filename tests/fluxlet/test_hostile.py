@@ -521,3 +521,15 @@ def test_a_client_that_is_in_a_barrier_and_plays_a_broker_with_entrants(
         peer.request("barrier.enter", b'{"name":"b","nprocs":2}\0', matchtag=2)
         assert sorted((peer.next().aux2, peer.next().aux2)) == [1, 2]
         ping(peer)
+
+
+@pytest.mark.parametrize(("word", "errnum"), [(0xFFFFFFFF, -1), (0x80000000, -(1 << 31)), (0x7FFFFFFF, 0x7FFFFFFF)])
+def test_a_service_that_answers_with_an_errno_that_is_none(
+    instance: StartedInstance, others: Others, word: int, errnum: int
+) -> None:
+    with connect(instance.uri) as peer:
+        peer.request("service.add", b'{"service":"liar"}\0')
+        assert peer.next().aux1 == 0
+        future = others.handle.rpc("liar.method")
+        peer.send(peer.next().response(None, word))
+        assert error_of(future.wait_for(30).get) == (errnum, f"Unknown error {errnum}")

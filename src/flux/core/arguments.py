@@ -27,6 +27,11 @@ def text_bytes(name: str, value: Any) -> bytes | None:
     raise InvalidArguments(name, f"{name}(..., const char *, ...)", (value,))
 
 
+def signed(number: int) -> int:
+    """A 32-bit word as the int that it stands for: the errno of a response, which may be anything."""
+    return number - (1 << 32) if number >= 1 << 31 else number
+
+
 def int32u(name: str, value: Any) -> int:
     """An unsigned 32-bit argument: InvalidArguments if no int, OverflowError out of range."""
     if not isinstance(value, int):

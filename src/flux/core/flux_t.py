@@ -42,6 +42,7 @@ from flux.constants import (
     FLUX_RQ_HEAD,
     FLUX_RQ_TAIL,
 )
+from flux.core.arguments import signed
 from flux.core.bell import Bell
 from flux.core.dispatch import Dispatcher, Match
 from flux.core.future_state import Due, FutureState, RpcState
@@ -126,7 +127,8 @@ class Link:
         elif state is None:
             return True
         if errnum:
-            state.fulfil(message, errnum, _error_text(message))
+            # An int to everybody else, and who knows what a service sends.
+            state.fulfil(message, signed(errnum), _error_text(message))
         elif message.topic_bytes is None:
             state.fulfil(message, errno.EPROTO, None)
         elif state.cont is None and state.hooks is None and not state.ready:

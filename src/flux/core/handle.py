@@ -272,6 +272,8 @@ class Flux(Wrapper):
         size = int(self.core.attr_get("size"))
         if size_ptr is None:
             return size
+        if not hasattr(size_ptr, "__setitem__"):
+            raise InvalidArguments("flux_get_size", "int flux_get_size(flux_t *, uint32_t *)", (self, size_ptr))
         size_ptr[0] = size
         return 0
 
@@ -311,6 +313,8 @@ class Flux(Wrapper):
             self._cached_config = load_text(self.core.call("config.get").text_bytes() or b"{}")
         if key is None:
             return self._cached_config
+        if not isinstance(key, str):
+            raise TypeError(f"key must be a str, not {type(key)}")
         return get_treedict(self._cached_config, key, default)
 
     # Log.
@@ -528,6 +532,8 @@ class Flux(Wrapper):
     @classmethod
     def set_exception(cls, exception: BaseException | None) -> BaseException | None:
         """Stores the exception that the next `reactor_run` of this thread raises; returns the one before."""
+        if exception is not None and not isinstance(exception, BaseException):
+            raise TypeError(f"expected an exception, not {type(exception)}")
         old = flux.reactor.tls.exception
         flux.reactor.tls.exception = exception
         return old

@@ -21,6 +21,7 @@ from flux.constants import (
     FLUX_NODEID_UPSTREAM,
     FLUX_ROLE_LOCAL,
 )
+from flux.core.arguments import signed
 from flux.core.kinds import BOOL, INT, MESSAGE, OUT, TEXT, UINT32, function, pointer_to
 from flux.message import Message, msg_typestr, terminated
 from flux.wrapper import local_error
@@ -185,7 +186,7 @@ def _set_matchtag(message: Message, value: int) -> int:
 @function("flux_msg_get_errnum", MESSAGE, OUT, failure=-1)
 def _get_errnum(message: Message, out: Any) -> int:
     require(message, FLUX_MSGTYPE_RESPONSE, errno.EPROTO)
-    return store(out, message.aux1)
+    return store(out, signed(message.aux1))
 
 
 @function("flux_msg_set_errnum", MESSAGE, INT, failure=-1)

@@ -69,6 +69,7 @@ class Watcher:
     handle: Any
 
     def __init__(self, flux_handle: _Handle, handle: _Event | None = None) -> None:
+        require_handle(flux_handle)
         self.flux_handle = flux_handle
         self.handle = handle
         flux_handle.add_watcher(self)
@@ -115,7 +116,14 @@ class Watcher:
             self.flux_handle.del_watcher(self)
 
 
-def _require_callable(callback: object) -> None:
+def require_handle(value: object) -> None:
+    """Raises TypeError unless `value` is something that watchers can belong to: a Flux handle."""
+    if not hasattr(value, "add_watcher"):
+        raise TypeError(f"expected a Flux handle, not {type(value)}")
+
+
+def require_callable(callback: object) -> None:
+    """Raises TypeError unless `callback` can be called."""
     if not callable(callback):
         raise TypeError(f"callback must be callable, not {type(callback)}")
 
@@ -151,7 +159,8 @@ class TimerWatcher(Watcher):
         repeat: float = 0,
         args: Any = None,
     ) -> None:
-        _require_callable(callback)
+        require_handle(flux_handle)
+        require_callable(callback)
         self.after = _seconds(after)
         self.repeat = _seconds(repeat)
         self.callback = callback
@@ -191,7 +200,8 @@ class FDWatcher(Watcher):
     def __init__(
         self, flux_handle: _Handle, fd_int: Any, events: int, callback: Callable[..., Any], args: Any = None
     ) -> None:
-        _require_callable(callback)
+        require_handle(flux_handle)
+        require_callable(callback)
         fd = fd_int.fileno() if hasattr(fd_int, "fileno") else fd_int
         if not isinstance(fd, int) or not isinstance(events, int):
             raise InvalidArguments(
@@ -227,7 +237,8 @@ class SignalWatcher(Watcher):
     handle: SignalEvent | None
 
     def __init__(self, flux_handle: _Handle, signal_int: int, callback: Callable[..., Any], args: Any = None) -> None:
-        _require_callable(callback)
+        require_handle(flux_handle)
+        require_callable(callback)
         if not isinstance(signal_int, int):
             raise InvalidArguments(
                 "flux_signal_watcher_create",
@@ -266,7 +277,8 @@ class PrepareWatcher(_HookWatcher):
     """
 
     def __init__(self, flux_handle: _Handle, callback: Callable[..., Any], args: Any = None) -> None:
-        _require_callable(callback)
+        require_handle(flux_handle)
+        require_callable(callback)
         self.callback = callback
         self.args = args
         super().__init__(flux_handle, flux_handle.reactor.prepare(self._fire))
@@ -282,7 +294,8 @@ class CheckWatcher(_HookWatcher):
     """
 
     def __init__(self, flux_handle: _Handle, callback: Callable[..., Any], args: Any = None) -> None:
-        _require_callable(callback)
+        require_handle(flux_handle)
+        require_callable(callback)
         self.callback = callback
         self.args = args
         super().__init__(flux_handle, flux_handle.reactor.check(self._fire))
@@ -298,8 +311,9 @@ class IdleWatcher(_HookWatcher):
     """
 
     def __init__(self, flux_handle: _Handle, callback: Callable[..., Any] | None = None, args: Any = None) -> None:
+        require_handle(flux_handle)
         if callback is not None:
-            _require_callable(callback)
+            require_callable(callback)
         self.callback = callback
         self.args = args
         super().__init__(flux_handle, flux_handle.reactor.idle(self._fire))
