@@ -6,6 +6,8 @@ import asyncio
 import errno
 import gc
 import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +24,7 @@ from flux.constants import (
 )
 from flux.future import Future, FutureExt, WaitAllFuture
 from flux.message import Message
+from flux.wire import Framer, encode
 
 
 @pytest.fixture
@@ -255,6 +258,66 @@ def test_a_lost_connection_ends_a_wait_on_a_view(start_instance: Callable[[], St
         future = FutureExt(begin, flux_handle=handle)
         expected = (errno.ECONNRESET, "ECONNRESET: Connection reset by peer") if watch else None
         assert error_of(future.get) == (expected or (errno.EXDEV, "Connection reset by peer"))
+
+
+def test_a_wait_within_the_wait_leaves_it_what_it_has_met() -> None:
+    ours, broker = socket.socketpair()
+    broker.send(b"\0")
+
+    def requests(count: int) -> list[Message]:
+        found: list[Message] = []
+        while len(found) < count:
+            message = framer.next()
+            if message is None:
+                framer.feed(broker.recv(65536))
+            else:
+                found.append(message)
+        return found
+
+    def answer(*answered: Message) -> None:
+        responses = [request.response() for request in answered]
+        for response in responses:
+            response.rolemask = 1
+        broker.sendall(b"".join(map(encode, responses)))
+
+    def other_end() -> None:
+        first, second = requests(2)
+        answer(first)
+        answer(*requests(1), second)  # in one piece
+
+    framer = Framer()
+    thread = threading.Thread(target=other_end)
+    thread.start()
+    with flux.Flux(f"fd://{ours.detach()}") as handle:
+
+        def begin(future: FutureExt) -> None:
+            view = future.get_flux()
+            view.rpc("a.first").then(lambda rpc: view.rpc("a.nested").get())
+            view.rpc("a.second").then(lambda rpc: future.fulfill("all"))
+
+        assert FutureExt(begin, flux_handle=handle).get() == "all"
+    thread.join(20.0)
+    broker.close()
+
+
+def test_a_wait_that_goes_on_after_the_loss_does_so_quietly(
+    start_instance: Callable[[], StartedInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a stream stays readable for ever."""
+    instance = start_instance()
+    with flux.Flux(instance.uri) as handle:
+        reads: list[None] = []
+        connector = handle.core.link.connector
+        read = connector.read_available
+        monkeypatch.setattr(connector, "read_available", lambda: (reads.append(None), read()))
+
+        def begin(future: FutureExt) -> None:
+            view = future.get_flux()
+            view.timer_watcher_create(0.0, lambda *args: instance.kill()).start()
+            view.timer_watcher_create(0.05, lambda *args: future.fulfill("in time")).start()
+
+        assert FutureExt(begin, flux_handle=handle).get() == "in time"
+        assert len(reads) < 5
 
 
 # Continuations.

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import fcntl
 import gc
 import os
 import select
+import socket
+import struct
+import termios
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +19,7 @@ import pytest
 from started import StartedInstance
 
 import flux
+import flux.aio
 from flux.constants import (
     FLUX_MSGTYPE_EVENT,
     FLUX_MSGTYPE_REQUEST,
@@ -26,7 +33,9 @@ from flux.constants import (
     FLUX_RQ_HEAD,
     FLUX_RQ_TAIL,
 )
+from flux.core.aiopump import attach
 from flux.message import Message
+from flux.wire import encode
 
 FOLLOW = {"follow": True, "nobacklog": True}
 
@@ -202,8 +211,6 @@ def test_a_foreign_loop_can_run_the_reactor_when_the_pollfd_says_so(h: flux.Flux
 
 
 def test_a_sender_that_was_refused_is_told_when_to_try_again() -> None:
-    import socket
-
     ours, broker = socket.socketpair()
     broker.send(b"\0")
     with flux.Flux(f"fd://{ours.detach()}") as h:
@@ -222,6 +229,80 @@ def test_a_sender_that_was_refused_is_told_when_to_try_again() -> None:
         assert h.flux_pollevents() == FLUX_POLLOUT
         assert h.send(message, FLUX_O_NONBLOCK) == 0
     broker.close()
+
+
+# A blocking send reads as well, so as not to wait for a broker that waits for us. Nothing announces that input.
+
+
+@pytest.fixture
+def blocked() -> Iterator[tuple[flux.Flux, Callable[[], None]]]:
+    """A handle, and a function that sends on it until that has had to wait, and by that has taken in an event."""
+    ours, broker = socket.socketpair()
+    broker.send(b"\0")
+    event = Message.event(b"taken.in")
+    event.rolemask = 1
+
+    def other_end() -> None:
+        broker.recv(1, socket.MSG_PEEK)
+        broker.sendall(encode(event))
+        # Only when the event has been read is there room again.
+        outgoing = select.poll()
+        outgoing.register(broker, select.POLLIN)
+        unread = 1
+        while unread:
+            outgoing.poll(1)
+            unread = struct.unpack("i", fcntl.ioctl(broker, termios.TIOCOUTQ, bytes(4)))[0]
+        while broker.recv(1 << 20):
+            pass
+
+    thread = threading.Thread(target=other_end)
+
+    def send() -> None:
+        thread.start()
+        handle.event_send("x", 1_000_000 * "y")
+
+    with flux.Flux(f"fd://{ours.detach()}") as handle:
+        yield handle, send
+    thread.join(20.0)
+    broker.close()
+
+
+def test_the_reactor_hears_of_what_a_blocking_send_has_read(blocked: tuple[flux.Flux, Callable[[], None]]) -> None:
+    h, send = blocked
+    seen: list[str] = []
+
+    def on_event(h: flux.Flux, watcher: Any, message: Message, args: Any) -> None:
+        seen.append(message.topic)
+        watcher.stop()
+
+    h.msg_watcher_create(on_event, FLUX_MSGTYPE_EVENT).start()
+    h.timer_watcher_create(0.0, lambda *args: send()).start()
+    assert h.reactor_run() == 0
+    assert seen == ["taken.in"]
+
+
+def test_foreign_loops_hear_of_what_a_blocking_send_has_read(blocked: tuple[flux.Flux, Callable[[], None]]) -> None:
+    h, send = blocked
+    fd = h.flux_pollfd()
+    send()
+    assert readable(fd)
+    assert h.recv().topic == "taken.in"
+
+
+def test_asyncio_hears_of_what_a_blocking_send_has_read(blocked: tuple[flux.Flux, Callable[[], None]]) -> None:
+    h, send = blocked
+    seen: list[str] = []
+
+    async def main() -> None:
+        attach(h.core, asyncio.get_running_loop())
+        h.msg_watcher_create(lambda h, w, m, args: seen.append(m.topic), FLUX_MSGTYPE_EVENT).start()
+        await asyncio.sleep(0)
+        send()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert seen == ["taken.in"]
 
 
 # Clones and adopted handles.
@@ -348,10 +429,6 @@ def test_a_handle_that_cannot_reconnect_stays_as_it_is(loop: flux.Flux) -> None:
 
 
 def test_a_handle_under_asyncio_reconnects(instance_uri: str) -> None:
-    import asyncio
-
-    import flux.aio
-
     async def main() -> None:
         async with flux.aio.connect(instance_uri) as h:
             pending = asyncio.create_task(h.rpc("groups.get", {"name": "broker.online"}))

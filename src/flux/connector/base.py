@@ -34,6 +34,9 @@ class Connector(ABC):
     #: Whether what is sent can be received at once, without a descriptor that says so (loop://).
     echoes: bool = False
 
+    #: Called when sending has taken in input, which no descriptor will announce any more.
+    on_input: Callable[[], None] | None = None
+
     #: Called with (topic, subscribe?) instead of asking the broker, where that is possible at once (inproc).
     subscribe: Callable[[bytes, bool], None] | None = None
 
@@ -64,6 +67,10 @@ class Connector(ABC):
     @abstractmethod
     def read_available(self) -> None:
         """Takes in what can be read without blocking."""
+
+    def tell_of_input(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called when sending has taken in input."""
+        self.on_input = callback
 
     def partial(self) -> bool:
         """True if part of a message has been received."""
@@ -100,5 +107,3 @@ def env_number(name: str) -> int | None:
         return int(text, 8) if len(text) > 1 and text[0] == "0" and text.isdigit() else int(text, 0)
     except ValueError:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
-
-

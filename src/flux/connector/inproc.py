@@ -28,9 +28,7 @@ class InprocConnector(Connector):
         subscribe: subscribes and unsubscribes the module without a request, so that its constructor can.
     """
 
-    def __init__(
-        self, post: Callable[[Message], None], attributes: Mapping[str, str], subscribe: Subscribe
-    ) -> None:
+    def __init__(self, post: Callable[[Message], None], attributes: Mapping[str, str], subscribe: Subscribe) -> None:
         self._post = post
         self.attributes = attributes
         self.subscribe = subscribe

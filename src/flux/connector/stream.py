@@ -112,6 +112,8 @@ class StreamConnector(Connector):
             for _, events in poller.poll():
                 if events & select.POLLIN:
                     self.read_available()
+                    if self.on_input is not None:
+                        self.on_input()
                 if events & (select.POLLOUT | select.POLLERR | select.POLLHUP):
                     try:
                         rest = rest[self._send(rest, _DONTWAIT) :]

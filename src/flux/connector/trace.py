@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from flux.connector.base import Connector, PollSource
@@ -144,6 +145,9 @@ class TraceConnector(Connector):
 
     def read_available(self) -> None:
         self.inner.read_available()
+
+    def tell_of_input(self, callback: Callable[[], None]) -> None:
+        self.inner.tell_of_input(callback)
 
     def partial(self) -> bool:
         return self.inner.partial()

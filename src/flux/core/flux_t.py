@@ -78,6 +78,7 @@ class Link:
         self.looped = False  # a reactor or asyncio has come to serve a view of this link
         self.on_lost: set[Callable[[], None]] = set()  # called once the connection is lost
         self.bell: Bell | None = None  # what `FluxT.pollfd` has given out
+        connector.tell_of_input(_waker(weakref.ref(self)))
         _links.add(self)
 
     def busy(self) -> RuntimeError:
@@ -175,6 +176,16 @@ class Link:
             self.lose()
             raise local_error(errno.ECONNRESET) from exc
 
+    def wake(self) -> None:
+        """Tells the loops of all views if messages are waiting that no descriptor will announce."""
+        self.ring()
+        if self.queue or self.connector.has_message():
+            for view in list(self.views):
+                if view.pump is not None:
+                    view.pump.wake()
+                elif view._source is not None and view._source.active:
+                    view.reactor.source_ready(view._source)
+
     def ring(self) -> None:
         """Has the descriptor for foreign loops say whether messages are at hand."""
         if self.bell is not None:
@@ -191,6 +202,17 @@ class Link:
                 self.bell = None
             self.connector.close()
             self.lose()
+
+
+def _waker(reference: weakref.ref[Link]) -> Callable[[], None]:
+    """What a connector calls when a blocking send has read: it does not keep the link alive."""
+
+    def wake() -> None:
+        link = reference()
+        if link is not None:
+            link.wake()
+
+    return wake
 
 
 def _error_text(message: Message) -> str | None:
@@ -569,6 +591,8 @@ class FluxT:
                     private.ready.popleft().run_continuation()
                 if state.ready:
                     return
+                if link.connector.has_message():
+                    continue  # what a continuation has met while it waited for something else
                 if expired:
                     raise local_error(errno.ETIMEDOUT)
                 if link.lost and not reactor.references:
@@ -603,16 +627,8 @@ class FluxT:
 
     def _wake(self) -> None:
         """Messages may be waiting that no descriptor will announce: tell the loops of all views."""
-        link = self.link
-        if not link.looped:
-            return
-        link.ring()
-        if link.queue or link.connector.has_message():
-            for view in list(link.views):
-                if view.pump is not None:
-                    view.pump.wake()
-                elif view._source is not None and view._source.active:
-                    view.reactor.source_ready(view._source)
+        if self.link.looped:
+            self.link.wake()
 
     # RPC.
 
