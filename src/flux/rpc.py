@@ -66,6 +66,18 @@ class RPC(Future):
         Raises OSError of an error response, ValueError if the payload is not JSON, OSError(EPROTO) if it is not
         text, OSError(EINVAL) for an RPC that gets no response.
         """
+        state = self._state
+        if not state.ready:
+            try:
+                state.ctx.wait(state, -1.0)
+            except OSError:
+                self.raise_if_handle_exception()
+                raise
+        # A response with text, as they nearly always are; `_text` sorts out what else there is.
+        if not state.errnum and state.value is not None:
+            raw: bytes | None = state.value.raw
+            if raw and raw.find(b"\0") == len(raw) - 1:
+                return load_text(raw[:-1])
         text = self._text()
         return None if text is None else load_text(text)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flux.core.arguments import is_null
@@ -39,22 +39,21 @@ if "msgspec" in sys.modules:
     _adopt_msgspec()
 
 
-def _make_encoder() -> Callable[[Any], str]:
+def _make_encoder() -> Callable[[Any, int], Iterable[str]]:
+    """What `json.dumps(value, ensure_ascii=False)` calls with (value, 0) for the pieces of its text."""
     plain = json.JSONEncoder(ensure_ascii=False)
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return plain.encode
+        return lambda value, level: plain.iterencode(value)
     text = json.encoder.encode_basestring
-    # `markers` None leaves out the check for circular structures, which then end in RecursionError: see dumps.
+    # `markers` None leaves out the check for circular structures, which then end in RecursionError: see
+    # `dump_payload`.
+    encode: Callable[[Any, int], Iterable[str]]
     encode = make(None, plain.default, text, None, ": ", ", ", False, False, True)
-
-    def dumps(value: Any) -> str:
-        return "".join(encode(value, 0))
-
-    return dumps
+    return encode
 
 
-_dumps = _make_encoder()
+_encode = _make_encoder()
 
 #: What `json.loads` calls, between looking for white space in front and behind.
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -69,9 +68,9 @@ def dump_payload(value: Any) -> bytes | None:
     if kind is dict or kind is list:
         try:
             # JSON text holds no NUL: it writes one as \\u0000.
-            return _dumps(value).encode() + b"\0"
+            return "".join(_encode(value, 0)).encode() + b"\0"
         except UnicodeEncodeError:
-            return _dumps(value).encode("utf-8", "surrogateescape") + b"\0"
+            return "".join(_encode(value, 0)).encode("utf-8", "surrogateescape") + b"\0"
         except RecursionError:
             return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\0"
     if is_null(value):
