@@ -29,7 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flux.constants import FLUX_POLLIN, FLUX_POLLOUT
+from flux.constants import FLUX_MSGTYPE_EVENT, FLUX_POLLIN, FLUX_POLLOUT
 from flux.message import Message
 from flux.reactor import FdEvent, Reactor, Timer
 from flux.wire import DEFAULT_LIMIT, Framer, encode
@@ -106,7 +106,8 @@ class Connection(Client):
 
     def deliver(self, message: Message) -> None:
         """Queues a message for the client; it is written when the loop is about to wait."""
-        frame = encode(message)
+        # An event goes to many clients in turn: it is encoded for the first of them.
+        frame = encode(message) if message._type != FLUX_MSGTYPE_EVENT else self.server.event_frame(message)
         self.sent += 1
         out = self.out
         if not out:
@@ -209,6 +210,8 @@ class LocalServer:
         self.dirty: list[Connection] = []
         self.connections: set[Connection] = set()
         self._sock: socket.socket | None = None
+        self._encoded_event: Message | None = None
+        self._event_frame = b""
         self._event: FdEvent | None = None
         self._pause: Timer = reactor.timer(_PAUSE, 0.0, self._resume)
         self._path = ""
@@ -290,8 +293,15 @@ class LocalServer:
         connection.framer.clear()
         self.route(self.clients.remove(connection))
 
+    def event_frame(self, event: Message) -> bytes:
+        """The frame of an event, encoded once for all clients that it is delivered to in a row."""
+        if self._encoded_event is not event:
+            self._encoded_event, self._event_frame = event, encode(event)
+        return self._event_frame
+
     def flush(self) -> None:
         """Writes what is queued for every client."""
+        self._encoded_event = None
         while self.dirty:
             dirty, self.dirty = self.dirty, []
             for connection in dirty:
