@@ -20,15 +20,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
-from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from flux.constants import (
     FLUX_MSGFLAG_NORESPONSE,
     FLUX_MSGFLAG_STREAMING,
     FLUX_MSGFLAG_UPSTREAM,
-    FLUX_MSGTYPE_EVENT,
     FLUX_MSGTYPE_RESPONSE,
     FLUX_NODEID_UPSTREAM,
     FLUX_O_NONBLOCK,
@@ -36,191 +33,25 @@ from flux.constants import (
     FLUX_O_TEST_NOSUB,
     FLUX_POLLERR,
     FLUX_POLLIN,
-    FLUX_REACTOR_ONCE,
     FLUX_RPC_NORESPONSE,
     FLUX_RPC_STREAMING,
     FLUX_RQ_HEAD,
     FLUX_RQ_TAIL,
 )
-from flux.core.arguments import signed
 from flux.core.bell import Bell
 from flux.core.dispatch import Dispatcher, Match
 from flux.core.future_state import Due, FutureState, RpcState
+from flux.core.link import Link
+from flux.core.private_wait import wait_private
+from flux.core.pump import NO_PUMP, Pump
 from flux.message import Message
-from flux.reactor import FdEvent, Reactor, SourceEvent, Timer, tls
+from flux.reactor import Reactor, SourceEvent, Timer
 from flux.wrapper import local_error
 
 if TYPE_CHECKING:
-    from flux.connector.base import Connector
     from flux.core.handle import Flux
 
 _new_state = object.__new__
-
-
-class Link:
-    """One connection of this process to a broker, shared by a handle and its clones."""
-
-    def __init__(self, connector: Connector, flags: int) -> None:
-        self.connector = connector
-        self.flags = flags
-        self.lock = RLock()
-        self.queue: deque[Message] = deque()  # received and set aside, to be received again
-        self.unswept = False  # among them may be responses to pending RPCs
-        self.pending: dict[int, weakref.ref[RpcState]] = {}  # matchtag to RPC; dead: its user dropped it
-        self.streaming: set[int] = set()  # the matchtags of streaming RPCs
-        self.tags_free: list[int] = []
-        self.tags_next = 1
-        self.tags_size = 1023
-        self.attrs: dict[str, str] = {}  # attributes that never change
-        self.views: weakref.WeakSet[FluxT] = weakref.WeakSet()
-        self.lost = False
-        self.closed = False
-        self.looped = False  # a reactor or asyncio has come to serve a view of this link
-        self.on_lost: set[Callable[[], None]] = set()  # called once the connection is lost
-        self.bell: Bell | None = None  # what `FluxT.pollfd` has given out
-        connector.tell_of_input(_waker(weakref.ref(self)))
-        _links.add(self)
-
-    def busy(self) -> RuntimeError:
-        """The error for a second thread."""
-        return RuntimeError(
-            "this Flux handle is in use by another thread: a handle serves one thread at a time, "
-            "so open one flux.Flux() per thread"
-        )
-
-    # Matchtags: unique among outstanding RPCs, lowest free number first (spec 01, 3.5).
-
-    def alloc_tag(self) -> int:
-        """The lowest free matchtag, from 1."""
-        if self.tags_free:
-            return heappop(self.tags_free)
-        tag = self.tags_next
-        self.tags_next = tag + 1
-        if tag > self.tags_size:
-            self.tags_size = 2 * self.tags_size + 1
-        return tag
-
-    def free_tag(self, tag: int) -> None:
-        """Gives a matchtag back."""
-        heappush(self.tags_free, tag)
-
-    @property
-    def tags_available(self) -> int:
-        """How many matchtags could be had before the pool grows."""
-        return self.tags_size - (self.tags_next - 1) + len(self.tags_free)
-
-    def deliver(self, message: Message) -> bool:
-        """Fulfils the pending RPC that a response is for; False if there is none (spec 01, 3.4)."""
-        tag = message.aux2
-        ref = self.pending.get(tag)
-        if ref is None or message.routes != () or not message._rolemask:
-            return False
-        state = ref()
-        errnum = message.aux1
-        if errnum or tag not in self.streaming:
-            del self.pending[tag]
-            if errnum:
-                self.streaming.discard(tag)
-            if state is None:
-                self.free_tag(tag)
-                return True
-            state.done = True
-        elif state is None:
-            return True
-        if errnum:
-            # An int to everybody else, and who knows what a service sends.
-            state.fulfil(message, signed(errnum), _error_text(message))
-        elif message.topic_bytes is None:
-            state.fulfil(message, errno.EPROTO, None)
-        elif state.cont is None and state.hooks is None and not state.ready:
-            # Nobody but the one who waits has to hear of it: what `fulfil` would do.
-            state.ready = True
-            state.value = message
-        else:
-            state.fulfil(message)
-        return True
-
-    def lose(self) -> None:
-        """The connection is gone: every RPC still pending fails with ECONNRESET."""
-        if self.lost:
-            return
-        self.lost = True
-        pending, self.pending = self.pending, {}
-        self.streaming.clear()
-        for tag, ref in pending.items():
-            state = ref()
-            if state is None:
-                self.free_tag(tag)
-            else:
-                state.done = True
-                state.fulfil(None, errno.ECONNRESET, None)
-        for callback in list(self.on_lost):
-            callback()
-
-    def sweep(self) -> None:
-        """Fulfils the RPCs whose responses were set aside."""
-        self.unswept = False
-        kept = [m for m in self.queue if m._type != FLUX_MSGTYPE_RESPONSE or not self.deliver(m)]
-        if len(kept) != len(self.queue):
-            self.queue.clear()
-            self.queue.extend(kept)
-
-    def receive(self, timeout: float | None) -> Message | None:
-        """The next message of the connection; None when `timeout` (seconds, None for no limit) is over.
-
-        Raises OSError ECONNRESET once the connection is lost, EPROTO or EINVAL for a bad frame.
-        """
-        try:
-            return self.connector.recv(timeout)
-        except ConnectionError as exc:
-            self.lose()
-            raise local_error(errno.ECONNRESET) from exc
-
-    def wake(self) -> None:
-        """Tells the loops of all views if messages are waiting that no descriptor will announce."""
-        self.ring()
-        if self.queue or self.connector.has_message():
-            for view in list(self.views):
-                if view.pump is not None:
-                    view.pump.wake()
-                elif view._source is not None and view._source.active:
-                    view.reactor.source_ready(view._source)
-
-    def ring(self) -> None:
-        """Has the descriptor for foreign loops say whether messages are at hand."""
-        if self.bell is not None:
-            self.bell.ring(bool(self.queue) or self.connector.has_message())
-
-    def close(self) -> None:
-        """Ends the connection; RPCs still pending fail."""
-        if not self.closed:
-            self.closed = True
-            for view in list(self.views):
-                view.detach()
-            if self.bell is not None:
-                self.bell.close()
-                self.bell = None
-            self.connector.close()
-            self.lose()
-
-
-def _waker(reference: weakref.ref[Link]) -> Callable[[], None]:
-    """What a connector calls when a blocking send has read: it does not keep the link alive."""
-
-    def wake() -> None:
-        link = reference()
-        if link is not None:
-            link.wake()
-
-    return wake
-
-
-def _error_text(message: Message) -> str | None:
-    """The text of an error response; None where it has none, which an empty one means too."""
-    raw = message.raw
-    if raw is None or raw[-1:] != b"\0":
-        return None
-    return raw[: raw.index(b"\0")].decode("utf-8", "surrogateescape") or None
 
 
 class FluxT:
@@ -291,7 +122,7 @@ class FluxT:
             self._source = None
         if self.pump is not None:
             self.pump.close()
-        self.pump = _NO_PUMP
+        self.pump = NO_PUMP
         self._reactor = self._own_reactor = None
 
     def clone(self) -> FluxT:
@@ -301,7 +132,7 @@ class FluxT:
     def clone_private(self) -> FluxT:
         """A view for one blocking wait: that wait calls its continuations, no loop does."""
         private = FluxT(self.link)
-        private.pump = _NO_PUMP
+        private.pump = NO_PUMP
         self.link.views.discard(private)  # the connection does not stay open for it
         return private
 
@@ -509,7 +340,7 @@ class FluxT:
             if link.unswept:
                 link.sweep()
             if state.wait_ctx is not None:
-                self._wait_private(state, state.wait_ctx, timeout)
+                wait_private(self, state, state.wait_ctx, timeout)
             elif timeout >= 0:
                 self._wait_limited(state, timeout)
             else:
@@ -550,80 +381,6 @@ class FluxT:
                     link.queue.append(message)
             elif left <= 0:
                 raise local_error(errno.ETIMEDOUT)
-
-    def _wait_private(self, state: FutureState, private: FluxT, timeout: float) -> None:
-        """Waits for a future whose init callback set things going on the view `private`.
-
-        The callbacks, timers, descriptors and message handlers of that view run, on a reactor of its own; nothing
-        else does. A message that nobody there takes is set aside, an event in any case (spec 01, 6.5).
-        """
-        link = self.link
-        expired = False
-
-        def on_time() -> None:
-            nonlocal expired
-            expired = True
-
-        def on_input(fd: int, revents: int) -> None:
-            try:
-                link.connector.read_available()
-            except ConnectionError:
-                link.lose()
-                events[0].stop()  # the end of the stream stays readable for ever
-
-        reactor = private.reactor
-        can_poll = self.fileno() >= 0 and not link.lost
-        events: list[FdEvent | Timer] = []
-        if can_poll:
-            events.append(reactor.fd(self.fileno(), FLUX_POLLIN, on_input))
-        if timeout >= 0:
-            events.append(reactor.timer(timeout, 0.0, on_time))
-        try:
-            for event in events:
-                event.start()
-                event.unref()
-            for _ in range(len(link.queue)):
-                self._offer(link.queue.popleft(), private)
-            while True:
-                while not state.ready and (message := link.connector.next_message()) is not None:
-                    self._offer(message, private)
-                while private.ready and not state.ready:
-                    private.ready.popleft().run_continuation()
-                if state.ready:
-                    return
-                if link.connector.has_message():
-                    continue  # what a continuation has met while it waited for something else
-                if expired:
-                    raise local_error(errno.ETIMEDOUT)
-                if link.lost and not reactor.references:
-                    raise local_error(errno.ECONNRESET)
-                waits = reactor.references or (can_poll and (private._active > 0 or state.awaits_response()))
-                if not waits and timeout < 0:
-                    raise local_error(errno.EDEADLK)
-                for event in events:
-                    event.ref()
-                try:
-                    failed = reactor.run(FLUX_REACTOR_ONCE) < 0
-                finally:
-                    for event in events:
-                        event.unref()
-                if failed and tls.exception is not None:
-                    exc, tls.exception = tls.exception, None
-                    raise exc
-        finally:
-            for event in events:
-                event.stop()
-
-    def _offer(self, message: Message, private: FluxT) -> None:
-        """Has a message handled by the RPC it is for, or a handler of `private`; else sets it aside."""
-        kind = message._type
-        if kind == FLUX_MSGTYPE_RESPONSE and self.link.deliver(message):
-            return
-        taken = private.dispatcher.takes(message)
-        if not taken or kind == FLUX_MSGTYPE_EVENT:
-            self.link.queue.append(message)
-        if taken:
-            private.dispatcher.dispatch(private, message)
 
     def _wake(self) -> None:
         """Messages may be waiting that no descriptor will announce: tell the loops of all views."""
@@ -826,65 +583,6 @@ class FluxT:
         if self._source is not None:
             self._source.stop()
             self._source = None
-
-
-class Pump(Protocol):
-    """Another loop than a reactor, as a handle sees it (asyncio's: `flux.core.aiopump`)."""
-
-    def wake(self) -> None:
-        """There may be something to do: a callback is due, a message is at hand, or somebody waits for one."""
-
-    def closed(self) -> bool:
-        """True if the loop is over: the handle is the reactor's again."""
-
-    def close(self) -> None:
-        """The handle is not to be served any more."""
-
-    def reconnecting(self) -> None:
-        """The connection's descriptor is about to be replaced."""
-
-    def reconnected(self) -> None:
-        """It has been."""
-
-
-class _NoPump:
-    """The pump of a view that nothing serves but a blocking wait, and of a closed handle."""
-
-    def wake(self) -> None: ...
-
-    def closed(self) -> bool:
-        return False
-
-    def close(self) -> None: ...
-
-    def reconnecting(self) -> None: ...
-
-    def reconnected(self) -> None: ...
-
-
-_NO_PUMP = _NoPump()
-
-_links: weakref.WeakSet[Link] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """In a child process: what it inherits can be dropped, or closed, without harm to its parent.
-
-    A socket that is closed here stays open there. But an epoll instance is one for both processes, so that what a
-    child takes out of it the parent would no longer hear of: loops get another. The child may even use the
-    connection, as long as the parent does not: nobody can tell whose an answer is.
-    """
-    for link in list(_links):
-        link.lock = RLock()  # a thread that does not exist here may have held it
-        if link.bell is not None:
-            link.bell.close()
-            link.bell = None
-        for view in list(link.views):
-            if view._reactor is not None:
-                view._reactor.descriptors.rebuild()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def with_note(error: OSError, cause: OSError) -> OSError:

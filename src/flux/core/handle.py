@@ -32,8 +32,9 @@ from flux.core.arguments import c_int, int32u, is_null, text_bytes
 from flux.core.codec import dump_payload, load_text
 from flux.core.dispatch import Match
 from flux.core.ffi import CType
-from flux.core.flux_t import FluxT, Link, with_note
+from flux.core.flux_t import FluxT, with_note
 from flux.core.inner import ffi, lib
+from flux.core.link import Link
 from flux.core.watchers import (
     CheckWatcher,
     FDWatcher,

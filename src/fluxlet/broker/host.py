@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from flux.brokermod import BrokerModule
 from flux.connector.inproc import InprocConnector
 from flux.constants import FLUX_MSGTYPE_RESPONSE, FLUX_ROLE_NONE, FLUX_USERID_UNKNOWN
-from flux.core.flux_t import FluxT, Link
+from flux.core.flux_t import FluxT
 from flux.core.handle import Flux
+from flux.core.link import Link
 from flux.message import Message
 from fluxlet.broker.router import LOCAL_OWNER, Endpoint
 from fluxlet.broker.standard import StandardMethods
