@@ -52,7 +52,7 @@ def interleave(measure, count):
         pairs = [(measure(count), pingpong.measure(count)) for _ in range(ROUNDS)]
     finally:
         pingpong.close()
-    best, bare = (min(column) for column in zip(*pairs))
+    best, bare = (min(column) for column in zip(*pairs, strict=True))
     return {"us": best, "bare_us": bare, "ratio": best / bare}
 
 

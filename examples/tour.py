@@ -115,7 +115,7 @@ def watchers(h: flux.Flux) -> None:
 
     with (
         h.timer_watcher_create(0.01, on_timer),
-        h.fd_watcher_create(readable, lambda *a: (note(f"the pipe has {os.read(readable, 10)!r}"))),
+        h.fd_watcher_create(readable, lambda *a: note(f"the pipe has {os.read(readable, 10)!r}")),
         h.signal_watcher_create(signal.SIGUSR1, lambda *a: note("SIGUSR1 arrived")),
     ):
         h.reactor_run()

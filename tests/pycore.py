@@ -6,6 +6,7 @@ better than the reference, else `expect`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -44,10 +45,8 @@ def check(case: dict[str, Any], namespace: dict[str, Any]) -> None:
     wanted = case.get("better", case["expect"])
     code = compile(case["code"], f"case:{case['id']}", "exec")
     if wanted == {"any": True}:
-        try:
+        with contextlib.suppress(OSError, RuntimeError, TypeError, ValueError):
             exec(code, namespace)
-        except Exception as exc:
-            assert not isinstance(exc, (NameError, SyntaxError)), exc
         return
     if "value" in wanted:
         exec(code, namespace)
@@ -56,7 +55,7 @@ def check(case: dict[str, Any], namespace: dict[str, Any]) -> None:
     caught: BaseException | None = None
     try:
         exec(code, namespace)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001  # which one is what is tested
         caught = exc
     assert caught is not None, f"no exception; wanted {wanted}, result {namespace.get('result')!r}"
     assert type(caught).__name__ == wanted["raises"], repr(caught)

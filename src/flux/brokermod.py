@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
 
-def request_handler(
-    topic: str, prefix: bool = True, allow_guest: bool = False
-) -> Callable[[HandlerT], HandlerT]:
+def request_handler(topic: str, prefix: bool = True, allow_guest: bool = False) -> Callable[[HandlerT], HandlerT]:
     """Makes a method ``(self, msg)`` the handler of requests.
 
     Args:
@@ -110,9 +108,7 @@ class BrokerLogger:
         if isinstance(value, str):
             number = self.LEVEL_NAMES.get(value.lower())
             if number is None:
-                raise ValueError(
-                    f"invalid log level '{value}': expected one of {', '.join(self.LEVEL_NAMES)}"
-                )
+                raise ValueError(f"invalid log level '{value}': expected one of {', '.join(self.LEVEL_NAMES)}")
             self._level = number
             return
         try:
@@ -123,9 +119,7 @@ class BrokerLogger:
     @property
     def level_name(self) -> str:
         """The threshold's name, or its number as text if it has none."""
-        return next(
-            (name for name, level in self.LEVEL_NAMES.items() if level == self._level), str(self._level)
-        )
+        return next((name for name, level in self.LEVEL_NAMES.items() if level == self._level), str(self._level))
 
     def __call__(self, level: int, msg: str) -> None:
         """Logs `msg` at a syslog priority."""
@@ -243,9 +237,7 @@ class BrokerModule:
         if handler["msgtype"] == FLUX_MSGTYPE_EVENT:
             self._handle.event_subscribe(topic)
         rolemask = lib.FLUX_ROLE_OWNER | lib.FLUX_ROLE_USER if handler.get("allow_guest") else None
-        watcher = self._handle.msg_watcher_create(
-            self._callback(method), handler["msgtype"], topic, rolemask=rolemask
-        )
+        watcher = self._handle.msg_watcher_create(self._callback(method), handler["msgtype"], topic, rolemask=rolemask)
         watcher.start()
         return watcher
 

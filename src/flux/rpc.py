@@ -138,5 +138,3 @@ def _opaque(handle: Any) -> FluxT:
     if is_null(handle):
         raise local_error(errno.EINVAL)
     raise InvalidArguments("flux_rpc", "flux_future_t *flux_rpc(flux_t *, ...)", (handle,))
-
-

@@ -111,9 +111,7 @@ def encode(message: Message) -> bytes:
             topic,
             size_field,
             payload,
-            _pack_header(
-                20, 0x8E, 1, kind, flags, message._userid, message._rolemask, message.aux1, message.aux2
-            ),
+            _pack_header(20, 0x8E, 1, kind, flags, message._userid, message._rolemask, message.aux1, message.aux2),
         )
     )
 

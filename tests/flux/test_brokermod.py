@@ -43,10 +43,7 @@ def handle() -> mock.Mock:
 
 def watchers(handle: mock.Mock) -> dict[tuple[int, str], Any]:
     """(message type, topic) to (callback, rolemask) of the watchers made."""
-    return {
-        call.args[1:]: (call.args[0], call.kwargs["rolemask"])
-        for call in handle.msg_watcher_create.call_args_list
-    }
+    return {call.args[1:]: (call.args[0], call.kwargs["rolemask"]) for call in handle.msg_watcher_create.call_args_list}
 
 
 # --- decorators -------------------------------------------------------------------------------------------
@@ -179,9 +176,7 @@ def test_nearest_definition_decides(handle: mock.Mock) -> None:
     assert called == ["inherited", "override"]
 
 
-def test_coroutine_handler_is_spawned_on_the_module_handle(
-    handle: mock.Mock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_coroutine_handler_is_spawned_on_the_module_handle(handle: mock.Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     spawned = []
     # The driver of coroutines has its own tests; here the subject is that it gets the handler's coroutine.
     fake = types.ModuleType("flux.core.coroutine")
@@ -258,9 +253,7 @@ def test_logger_methods_log_at_their_level(handle: mock.Mock, level: int, method
     ("level", "number", "name"),
     [("info", 6, "info"), ("ERR", 3, "err"), (4, 4, "warning"), ("Emerg", 0, "emerg"), (42, 42, "42")],
 )
-def test_level_is_settable_by_number_or_name(
-    handle: mock.Mock, level: int | str, number: int, name: str
-) -> None:
+def test_level_is_settable_by_number_or_name(handle: mock.Mock, level: int | str, number: int, name: str) -> None:
     log = BrokerLogger(handle)
     log.level = level
     assert (log.level, log.level_name) == (number, name)
@@ -356,7 +349,5 @@ def test_file_without_entry_point_is_a_value_error() -> None:
 
 
 def test_several_subclasses_are_a_value_error() -> None:
-    with pytest.raises(
-        ValueError, match=r"^multiple BrokerModule subclasses found \(One, Two\); define mod_main\(\)$"
-    ):
+    with pytest.raises(ValueError, match=r"^multiple BrokerModule subclasses found \(One, Two\); define mod_main\(\)$"):
         resolve_entry_point(module_with(One=One, Two=Two))

@@ -96,9 +96,7 @@ def test_text_shows_context_in_stored_order_as_compact_json(context: dict[str, A
     ],
 )
 @pytest.mark.parametrize("color", ["always", "never"])
-def test_json_is_compact_without_empty_context_and_without_color(
-    entry: dict[str, Any], line: str, color: str
-) -> None:
+def test_json_is_compact_without_empty_context_and_without_color(entry: dict[str, Any], line: str, color: str) -> None:
     assert EventLogFormatter(format="json", color=color).format(entry) == line
 
 
@@ -161,9 +159,7 @@ def test_exception_is_bold_red_and_mark_bold_green() -> None:
     assert formatter.format({"timestamp": 60.0, "name": "exception"}) == (
         "\033[1m\033[32m[Jan01 00:01]\033[0m \033[1m\033[31mexception\033[0m"
     )
-    assert formatter.format({"timestamp": 61.0, "name": "x"}) == (
-        "\033[32m[  +1.000000]\033[0m \033[33mx\033[0m"
-    )
+    assert formatter.format({"timestamp": 61.0, "name": "x"}) == ("\033[32m[  +1.000000]\033[0m \033[33mx\033[0m")
 
 
 @pytest.mark.parametrize("tty", [True, False])
@@ -173,6 +169,4 @@ def test_color_auto_asks_whether_stdout_is_a_terminal(monkeypatch: pytest.Monkey
 
 
 def test_formatter_takes_event_objects() -> None:
-    assert (
-        EventLogFormatter().format(EventLogEvent(json.dumps(SUBMIT))).startswith("1738774194.078433 submit ")
-    )
+    assert EventLogFormatter().format(EventLogEvent(json.dumps(SUBMIT))).startswith("1738774194.078433 submit ")

@@ -110,9 +110,7 @@ def test_elapsed_time_is_a_float_with_a_timedelta() -> None:
 def test_terminal_is_restored_at_exit_if_not_stopped() -> None:
     script = "from flux.progress import Bottombar; Bottombar(a=1).start()"
     environ = os.environ | {"COLUMNS": "40", "LINES": "24"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout == setup(24) + drawn("a=1") + stopped("a=1")
 
 
@@ -141,9 +139,7 @@ def test_bar_is_filled_by_cells_of_its_style(size: Any, style: str, count: float
 
 
 def test_before_and_after_are_formatted_with_all_values() -> None:
-    bar = ProgressBar(
-        total=4, before="{name} {count}/{total}", after="{percent:6.1f}% {elapsed.dt}", name="jobs"
-    )
+    bar = ProgressBar(total=4, before="{name} {count}/{total}", after="{percent:6.1f}% {elapsed.dt}", name="jobs")
     bar.update(3, name="JOBS")
     # 40 columns, less the texts and the two bars, leave 15 cells: 11.25 of them full
     assert str(bar) == "JOBS 3/4│" + "█" * 11 + "▎" + " " * 3 + "│  75.0% 0:00:00"
@@ -164,9 +160,7 @@ def test_unknown_style_is_a_key_error() -> None:
 
 
 @pytest.mark.parametrize("advances", [[1, 1], [2], [1, 5]])
-def test_autostop_when_total_is_reached_or_passed(
-    advances: list[int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_autostop_when_total_is_reached_or_passed(advances: list[int], capsys: pytest.CaptureFixture[str]) -> None:
     bar = ProgressBar(total=2, autostop=True).start()
     for advance in advances:
         assert not capsys.readouterr().out.endswith("\n")

@@ -164,9 +164,7 @@ def test_byte_code_of_the_package_is_cached(python: str, tmp_path: Path) -> None
 def test_extended_path_leaves_the_shim_out(python: str, tmp_path: Path) -> None:
     shutil.copytree(SHIM, tmp_path / "fluxlet/pythonpath", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "flux").mkdir()
-    (tmp_path / "flux/__init__.py").write_text(
-        "import pkgutil\n__path__ = pkgutil.extend_path(__path__, __name__)\n"
-    )
+    (tmp_path / "flux/__init__.py").write_text("import pkgutil\n__path__ = pkgutil.extend_path(__path__, __name__)\n")
     (tmp_path / "third/flux").mkdir(parents=True)
     code = "import flux; result = list(flux.__path__)"
     path = evaluate(python, code, tmp_path / "fluxlet/pythonpath", tmp_path / "third")

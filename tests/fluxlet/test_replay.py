@@ -1,4 +1,4 @@
-"""The recordings `wire-*.jsonl` and `pycore-handle.jsonl` of the reference, replayed on the sockets of our brokers (spec 01, section 8)."""
+"""Recordings of the reference, `wire-*.jsonl` and `pycore-handle.jsonl`, replayed on our brokers' sockets (spec 01, 8)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What every connector offers: it moves Messages between this process and a broker, nothing else.
 
-A connector keeps received bytes or messages until they are asked for; it never looks into a message. Errors: ConnectionError (ECONNRESET on receiving, EPIPE on sending)
-once the peer is gone, OSError EPROTO or EINVAL for a bad frame.
+A connector keeps received bytes or messages until they are asked for; it never looks into a message. Errors:
+ConnectionError (ECONNRESET on receiving, EPIPE on sending) once the peer is gone, OSError EPROTO or EINVAL for a
+bad frame.
 """
 
 from __future__ import annotations
