@@ -1,4 +1,4 @@
-"""Recordings of the reference, `wire-*.jsonl` and `pycore-handle.jsonl`, replayed on our brokers' sockets (spec 01, 8)."""
+"""Recordings of the reference, `wire-*.jsonl` and `pycore-handle.jsonl`, replayed on our brokers' sockets (spec 01)."""
 
 from __future__ import annotations
 
