@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING
 
 from flux.constants import (
     FLUX_MSGFLAG_NORESPONSE,
-    FLUX_MSGFLAG_PAYLOAD,
-    FLUX_MSGFLAG_ROUTE,
-    FLUX_MSGFLAG_STREAMING,
     FLUX_MSGFLAG_UPSTREAM,
     FLUX_MSGTYPE_REQUEST,
     FLUX_MSGTYPE_RESPONSE,
@@ -28,18 +25,12 @@ from flux.constants import (
     FLUX_USERID_UNKNOWN,
 )
 from flux.message import Message
+from fluxlet.broker.notices import Notices
 from fluxlet.broker.router import Delivery, Endpoint, Router
 from fluxlet.payload import cut, read_object
 
 if TYPE_CHECKING:
     from typing import Any
-
-#: Longest topic of a disconnect notice, in bytes.
-_MAX_NOTICE = 255
-
-#: So many topics of a client are known to need no further notice.
-_KNOWN_TOPICS = 1024
-_NOTICE_FLAGS = ~(FLUX_MSGFLAG_PAYLOAD | FLUX_MSGFLAG_STREAMING)
 
 
 class Client(Endpoint):
@@ -61,20 +52,13 @@ class Client(Endpoint):
         self.services: set[bytes] = set()
         self.received = 0
         self.sent = 0
-        # First request of each (topic without its last word, nodeid, upstream) sent on: for the notices.
-        self.notices: dict[tuple[bytes, int, int], Message] = {}
-        self.known_topics: set[tuple[bytes | None, int]] = set()  # whose notice is armed already
+        self.notices = Notices()
+        self.known_topics = self.notices.known  # a shorter way to look there for each request
         self.pending = {}
 
     def may_see(self, event: Message) -> bool:
         """Private events are for the instance owner and their sender (spec 01, 5.5)."""
         return self.is_owner or self.userid == event._userid
-
-
-def notice_topic(topic: bytes) -> bytes:
-    """The topic of the disconnect notice for users of `topic`: its last word replaced."""
-    service, dot, _ = topic.rpartition(b".")
-    return service + dot + b"disconnect"
 
 
 class Clients:
@@ -102,9 +86,8 @@ class Clients:
         if self.all.pop(client.uuid, None) is None:
             return []
         deliveries: list[Delivery] = []
-        for notice in client.notices.values():
+        for notice in client.notices.take():
             deliveries += self.router.receive(notice, client)
-        client.notices = {}
         return deliveries + self.router.detach(client)
 
     def receive(self, client: Client, message: Message) -> list[Delivery]:
@@ -127,36 +110,15 @@ class Clients:
             method = self._methods.get(topic)
             if method is not None:
                 return method(client, message)
-            if (topic, message.aux1) not in client.known_topics or message.flags & FLUX_MSGFLAG_UPSTREAM:
-                refused = self._arm_notice(client, message, topic)
-                if refused is not None:
-                    return refused
+            # The service is to hear when this client goes.
+            known = (topic, message.aux1) in client.known_topics and not message.flags & FLUX_MSGFLAG_UPSTREAM
+            if not known and not client.notices.keep(message, topic):
+                response = message.response(b"service name is too long\0", errno.EINVAL)
+                response._rolemask = FLUX_ROLE_OWNER
+                return [(client, response)]
         elif kind == FLUX_MSGTYPE_RESPONSE and not message.routes:
             return []
         return self.router.receive(message, client)
-
-    def _arm_notice(self, client: Client, message: Message, topic: bytes) -> list[Delivery] | None:
-        """Remembers that the service is to hear when this client goes (spec 01, 3.7)."""
-        if message.flags & FLUX_MSGFLAG_NORESPONSE:
-            return None
-        name = notice_topic(topic)
-        if len(name) > _MAX_NOTICE:
-            response = message.response(b"service name is too long\0", errno.EINVAL)
-            response._rolemask = FLUX_ROLE_OWNER
-            return [(client, response)]
-        upstream = message.flags & FLUX_MSGFLAG_UPSTREAM
-        key = (name, message.aux1, upstream)
-        if key not in client.notices:
-            notice = message.copy(payload=False)
-            notice.flags = message.flags & _NOTICE_FLAGS | FLUX_MSGFLAG_NORESPONSE | FLUX_MSGFLAG_ROUTE
-            notice.topic_bytes = name
-            client.notices[key] = notice
-        if not upstream:
-            known = client.known_topics
-            if len(known) >= _KNOWN_TOPICS:
-                known.clear()
-            known.add((topic, message.aux1))
-        return None
 
     # The connector's own methods. Their responses have these credentials and an empty route stack.
 

@@ -29,13 +29,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flux.constants import FLUX_MSGTYPE_EVENT, FLUX_POLLIN, FLUX_POLLOUT
+from flux.constants import FLUX_MSGTYPE_EVENT, FLUX_POLLIN
 from flux.message import Message
 from flux.reactor import FdEvent, Reactor, Timer
 from flux.wire import DEFAULT_LIMIT, Framer, encode
 from fluxlet.broker.clients import Client, Clients
 from fluxlet.broker.configuration import ConfigError
 from fluxlet.broker.router import Delivery
+from fluxlet.broker.writer import Writer
 from fluxlet.config_table import read_size, read_table
 
 #: Bytes read at once. Not more: for larger buffers malloc goes to the kernel each time, which costs 15 us.
@@ -44,8 +45,6 @@ _NOT_LOGGED = frozenset((errno.EPROTO, errno.EPIPE, errno.ECONNRESET))
 _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _PAUSE = 0.01
 _BACKLOG = 512
-#: Frames from this size on are written by themselves.
-_LARGE = 65536
 
 
 @dataclass
@@ -85,24 +84,21 @@ def peer_credentials(sock: socket.socket) -> tuple[int, int]:
     return 0, struct.unpack_from("I", xucred, 4)[0]
 
 
-class Connection(Client):
+class Connection(Client, Writer):
     """One connected client."""
 
     def __init__(self, server: LocalServer, sock: socket.socket, pid: int, userid: int, rolemask: int) -> None:
-        super().__init__(str(uuid.uuid4()).encode(), server.uuid, userid, rolemask)
+        Client.__init__(self, str(uuid.uuid4()).encode(), server.uuid, userid, rolemask)
+        event = server.reactor.reader(sock.fileno(), FLUX_POLLIN, self._on_event)
+        Writer.__init__(self, sock, event)
         self.server = server
         self.sock = sock
         self.pid = pid
         self.framer = Framer(server.limits.frame)
-        self._send = sock.send
         self._recv = sock.recv
         self._receive = server.receive
-        self.out: list[bytes | memoryview] = []
-        self.out_size = 0
         self.limits = server.limits
-        self.blocked = False
-        self.event = server.reactor.reader(sock.fileno(), FLUX_POLLIN, self._on_event)
-        self.event.start()
+        event.start()
 
     def deliver(self, message: Message) -> None:
         """Queues a message for the client; it is written when the loop is about to wait."""
@@ -143,36 +139,6 @@ class Connection(Client):
                 self.server.log(3, f"client={self.uuid[:5].decode()} userid={self.userid}: {text}")
             self.server.close(self)
 
-    def flush(self) -> None:
-        """Writes what is queued, as far as the socket takes it."""
-        while out := self.out:
-            # Small frames go out together; a large one is not copied for that.
-            alone = len(out) == 1 or len(out[0]) >= _LARGE
-            data = out[0] if alone else b"".join(out)
-            try:
-                sent = self._send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                # It went away; what it sent before that is still read, then comes the end of the stream.
-                out.clear()
-                self.out_size = 0
-                break
-            if alone:
-                del out[0]
-            else:
-                out.clear()
-            self.out_size -= sent
-            if sent < len(data):
-                out.insert(0, memoryview(data)[sent:])
-                if not self.blocked:
-                    self.blocked = True
-                    self.event.set_events(FLUX_POLLIN | FLUX_POLLOUT)
-                return
-        if self.blocked:
-            self.blocked = False
-            self.event.set_events(FLUX_POLLIN)
-
 
 class LocalServer:
     """Listens on a UNIX socket and serves the clients that connect.
@@ -207,7 +173,7 @@ class LocalServer:
         self.route = route
         self.log = log
         self.limits = limits
-        self.dirty: list[Connection] = []
+        self.dirty: list[Writer] = []
         self.connections: set[Connection] = set()
         self._sock: socket.socket | None = None
         self._encoded_event: Message | None = None
@@ -304,10 +270,10 @@ class LocalServer:
         self._encoded_event = None
         while self.dirty:
             dirty, self.dirty = self.dirty, []
-            for connection in dirty:
+            for writer in dirty:
                 # One that is blocked writes when it can; one that has closed has nothing left to write to.
-                if not connection.blocked and connection.event.active:
-                    connection.flush()
+                if not writer.blocked and writer.event.active:
+                    writer.flush()
 
     def shutdown(self) -> None:
         """Stops listening, disconnects everybody, removes the socket."""

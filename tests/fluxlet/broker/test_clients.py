@@ -240,7 +240,7 @@ def test_many_topics_take_bounded_memory(broker: FakeBroker, service: FakeModule
     for number in range(5000):
         client.send(request(f"foo.{number}"))
     assert len(client.known_topics) <= 1024
-    assert len(client.notices) == 1
+    assert len(client.notices.first) == 1
 
 
 # Subscriptions (spec 01, 5.2).
