@@ -16,6 +16,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from flux.brokermod import BrokerModule
 from flux.constants import FLUX_MSGTYPE_RESPONSE
 from flux.message import Message
 from flux.reactor import Reactor
@@ -24,10 +25,10 @@ from fluxlet.broker.access import Access
 from fluxlet.broker.attributes import Attributes
 from fluxlet.broker.clients import Client, Clients
 from fluxlet.broker.host import Module
+from fluxlet.broker.loaded import LoadedModule
 from fluxlet.broker.local_server import Limits, LocalServer
 from fluxlet.broker.log import Log
 from fluxlet.broker.router import Delivery, Endpoint, Router
-from fluxlet.service import Service
 
 if TYPE_CHECKING:
     from fluxlet.broker.lifecycle import LifeCycle
@@ -71,8 +72,9 @@ class Broker:
         self.state: StateMachine | None = None
         """Where the broker is in its life; None: it was put together without one, and runs."""
         self.life: LifeCycle | None = None
-        self.modules: dict[str, Module] = {}
-        self.on_failure: Callable[[Module], None] = lambda module: self.reactor.stop_error()
+        self.modules: dict[str, LoadedModule] = {}
+        self.blocked_until = 0.0  # when the last report of a module that has blocked the loop was made
+        self.on_failure: Callable[[LoadedModule], None] = lambda module: self.reactor.stop_error()
         self._work: deque[tuple[Endpoint, Message]] = deque()
         self._working = False
         self.connector_uuid = str(uuidlib.uuid4()).encode()
@@ -93,7 +95,7 @@ class Broker:
     def load(
         self,
         name: str,
-        factory: type[Service],
+        factory: Callable[..., BrokerModule],
         path: str = "builtin",
         internal: bool = False,
         args: tuple[str, ...] = (),
@@ -115,12 +117,27 @@ class Broker:
         """Ends a module. Raises KeyError if it is not loaded."""
         self.modules.pop(name).stop()
 
-    def module_failed(self, module: Module, exc: Exception) -> None:
-        """A module's handler has raised: logged, and the instance is told."""
+    def unload_soon(self, module: LoadedModule) -> None:
+        """Ends a module once nothing of it can be running, that is, from the loop itself."""
+
+        def unload() -> None:
+            if self.modules.get(module.name) is module:
+                self.unload(module.name)
+
+        self.reactor.timer(0.0, 0.0, unload).start()
+
+    def module_failed(self, module: LoadedModule, exc: Exception) -> None:
+        """A module's handler has raised: logged, and the module ends, unless the broker is nothing without it."""
         import traceback  # for what should not happen
 
         for line in traceback.format_exception(exc):
             self.log.write(3, f"{module.name}: {line.rstrip()}")
+        if not module.internal:
+            self.unload_soon(module)
+        self.module_died(module)
+
+    def module_died(self, module: LoadedModule) -> None:
+        """A module has ended, or is about to, and not because it was asked to: the instance is told."""
         self.log.write(2, f"{module.name} module runtime failure")
         self.on_failure(module)
 

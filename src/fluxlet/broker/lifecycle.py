@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from flux.reactor import Timer
 from flux.util.durations import parse_fsd
 from fluxlet.broker.guardian import Guardian, members
+from fluxlet.broker.host import Module
 from fluxlet.broker.program import (
     Outcome,
     Program,
@@ -35,7 +36,7 @@ from fluxlet.broker.state import StateMachine, Transition
 
 if TYPE_CHECKING:
     from fluxlet.broker.broker import Broker
-    from fluxlet.broker.host import Module
+    from fluxlet.broker.loaded import LoadedModule
 
 TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM)
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
@@ -197,7 +198,9 @@ class LifeCycle:
         self._rpc("groups.join", {"name": "broker.online"}, joined)
 
     def _rpc(self, topic: str, payload: dict[str, Any], then: Callable[[Any], None]) -> None:
-        self.broker.modules["runat"].flux.rpc(topic, payload).then(then)
+        runat = self.broker.modules["runat"]
+        assert isinstance(runat, Module)
+        runat.flux.rpc(topic, payload).then(then)
 
     def _run(self) -> None:
         if self.program is None:
@@ -358,7 +361,7 @@ class LifeCycle:
         payload = {"dry_run": False, "userid": -1, "signum": int(signum)}
         self._rpc("job-manager.killall", payload, answered)
 
-    def _module_failed(self, module: Module) -> None:
+    def _module_failed(self, module: LoadedModule) -> None:
         value = self.broker.attributes.visible.get("broker.module-nopanic", "0")
         if value == "0":
             self.panic()

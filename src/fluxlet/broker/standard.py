@@ -1,11 +1,11 @@
-"""The methods that every module answers, and `broker` too (spec 03, 12.2)."""
+"""The methods that every module answers, and `broker` too (spec 03, 12.2); the same in all processes."""
 
 from __future__ import annotations
 
 import errno
 import resource
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -23,7 +23,7 @@ from fluxlet.payload import decode, read_object
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fluxlet.broker.host import Module
+    from flux.core.handle import Flux
 
 _encode = msgspec.json.Encoder().encode
 _USERS = FLUX_ROLE_OWNER | FLUX_ROLE_USER
@@ -70,12 +70,40 @@ def route_text(routes: tuple[bytes, ...]) -> str:
     return "!".join([route[:8].decode("utf-8", "replace") for route in reversed(routes)])
 
 
-class StandardMethods:
-    """Registers the standard methods on a module's handle; the module's own methods go before them."""
+class StandardModule(Protocol):
+    """What is to be known of a module."""
 
-    def __init__(self, module: Module) -> None:
+    name: str
+    flux: Flux
+    debug_flags: int
+    #: Messages by their type number.
+    sent: list[int]
+    received: list[int]
+
+    @property
+    def rank(self) -> int:
+        """Of its broker."""
+        ...
+
+    def post(self, message: Message) -> None:
+        """Sends a message."""
+        ...
+
+    def leave(self) -> None:
+        """Ends the module, as if it was removed."""
+        ...
+
+
+class StandardMethods:
+    """Registers the standard methods on a module's handle; the module's own methods go before them.
+
+    Args:
+        module: whose methods they are.
+        hop: the identity that ends the route in answers to ping; "" for the broker itself, which does not leave.
+    """
+
+    def __init__(self, module: StandardModule, hop: str) -> None:
         self.module = module
-        self.broker = module.broker
         methods: list[tuple[str, Callable[[Message], Any], int]] = [
             ("ping", self._ping, _USERS),
             ("stats-get", self._stats_get, FLUX_ROLE_ALL),
@@ -85,12 +113,13 @@ class StandardMethods:
             ("config-reload", self._acknowledge, FLUX_ROLE_OWNER),
             ("config-update", self._acknowledge, FLUX_ROLE_OWNER),
         ]
+        if hop:
+            methods.append(("shutdown", self._shutdown, FLUX_ROLE_OWNER))
         for name, method, roles in methods:
             match = Match(FLUX_MSGTYPE_REQUEST, 0, f"{module.name}.{name}".encode())
-            Handler(module.core, match, partial(self._answer, method), roles).start()
+            Handler(module.flux.core, match, partial(self._answer, method), roles).start()
         # What does not change is worked out once: ping is what everybody measures.
-        suffix = "" if module.name == "broker" else "!" + self.broker.router.uuid[:8].decode()
-        self._route_suffix = suffix
+        self._route_suffix = f"!{hop[:8]}" if hop else ""
 
     def _answer(self, method: Callable[[Message], Any], message: Message) -> None:
         try:
@@ -109,7 +138,7 @@ class StandardMethods:
         answer["route"] = route_text(message.routes or ()) + self._route_suffix
         answer["userid"] = _signed(message._userid)
         answer["rolemask"] = _signed(message._rolemask)
-        answer["rank"] = self.broker.rank
+        answer["rank"] = self.module.rank
         return answer
 
     def _stats_get(self, message: Message) -> dict[str, Any]:
@@ -153,6 +182,9 @@ class StandardMethods:
                 raise OSError(errno.EPROTO, None)
         self.module.debug_flags = flags
         return {"flags": flags}
+
+    def _shutdown(self, message: Message) -> None:
+        self.module.leave()
 
     def _acknowledge(self, message: Message) -> None:
         """A module that has no configuration accepts every one."""

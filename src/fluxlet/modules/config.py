@@ -123,4 +123,4 @@ class Config(Service):
     def _modules(self) -> list[str]:
         """Who is asked: all that have the method, in the order of their loading."""
         modules = self.broker.modules.values()
-        return [module.name for module in modules if module.standard is not None and module is not self.module]
+        return [module.name for module in modules if module.has_standard_methods and module is not self.module]

@@ -14,7 +14,7 @@ import msgspec
 from flux.brokermod import request_handler
 from flux.constants import FLUX_MSGFLAG_PRIVATE
 from flux.message import Message
-from fluxlet.broker.host import Module
+from fluxlet.broker.loaded import LoadedModule
 from fluxlet.payload import cut, decode
 from fluxlet.service import Service
 
@@ -33,7 +33,7 @@ class SubscribeRequest(msgspec.Struct):
     topic: str
 
 
-def requesting_module(service: Service, message: Message) -> Module:
+def requesting_module(service: Service, message: Message) -> LoadedModule:
     """The module of this broker that a request is from. Raises OSError(EPROTO) if it is from anybody else."""
     for module in service.broker.modules.values():
         if message.routes == module.local_path:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flux.brokermod import request_handler
 from flux.message import Message
-from fluxlet.broker.host import Module
+from fluxlet.broker.loaded import LoadedModule
 from fluxlet.service import Service, check_no_payload
 
 
@@ -24,7 +24,7 @@ class Modules(Service):
         shown = [self._describe(module, added.get(module, [])) for module in modules if not module.internal]
         self.handle.respond(msg, {"mods": shown})
 
-    def _describe(self, module: Module, services: list[str]) -> dict[str, Any]:
+    def _describe(self, module: LoadedModule, services: list[str]) -> dict[str, Any]:
         return {
             "name": module.name,
             "path": module.path_name,
