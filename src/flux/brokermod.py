@@ -17,9 +17,8 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import inspect
 import syslog
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -241,23 +240,11 @@ class BrokerModule:
         watcher.start()
         return watcher
 
-    def _callback(self, method: Callable[[Message], Any]) -> Callable[[Flux, Any, Message, Any], None]:
-        if not inspect.iscoroutinefunction(method):
+    def _callback(self, method: Callable[[Message], Any]) -> Callable[[Flux, Any, Message, Any], Any]:
+        def call(handle: Flux, watcher: Any, message: Message, args: Any) -> Any:
+            return method(message)  # the coroutine of an async method is for the watcher to run
 
-            def call(handle: Flux, watcher: Any, message: Message, args: Any) -> None:
-                method(message)
-
-            return call
-
-        # Here, for modules without coroutines do not need it.
-        from flux.core.coroutine import spawn
-
-        coroutine_method: Callable[[Message], Coroutine[Any, Any, Any]] = method
-
-        def call_async(handle: Flux, watcher: Any, message: Message, args: Any) -> None:
-            spawn(self._handle, coroutine_method(message))
-
-        return call_async
+        return call
 
 
 def resolve_entry_point(mod: ModuleType) -> Callable[..., Any]:
@@ -270,8 +257,11 @@ def resolve_entry_point(mod: ModuleType) -> Callable[..., Any]:
         ValueError: there is neither, or several classes to choose from.
     """
     main: Callable[..., Any] | None = getattr(mod, "mod_main", None)
-    if main is not None:
-        return main
+    return _runner(module_class(mod)) if main is None else main
+
+
+def module_class(mod: ModuleType) -> type[BrokerModule]:
+    """The BrokerModule subclass of a loaded Python file, as `resolve_entry_point` finds it. Raises ValueError."""
     found = {
         member: None  # a dict, as an ordered set
         for member in vars(mod).values()
@@ -283,7 +273,7 @@ def resolve_entry_point(mod: ModuleType) -> Callable[..., Any]:
     if len(classes) > 1:
         names = ", ".join(cls.__name__ for cls in classes)
         raise ValueError(f"multiple BrokerModule subclasses found ({names}); define mod_main()")
-    return _runner(classes[0])
+    return classes[0]
 
 
 def _runner(cls: type[BrokerModule]) -> Callable[..., None]:

@@ -6,7 +6,6 @@ tests of their modules go.
 
 from __future__ import annotations
 
-import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -176,12 +175,7 @@ def test_nearest_definition_decides(handle: mock.Mock) -> None:
     assert called == ["inherited", "override"]
 
 
-def test_coroutine_handler_is_spawned_on_the_module_handle(handle: mock.Mock, monkeypatch: pytest.MonkeyPatch) -> None:
-    spawned = []
-    # The driver of coroutines has its own tests; here the subject is that it gets the handler's coroutine.
-    fake = types.ModuleType("flux.core.coroutine")
-    fake.spawn = lambda h, coro: spawned.append((h, coro))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "flux.core.coroutine", fake)
+def test_coroutine_of_an_async_handler_is_given_to_the_watcher_which_runs_it(handle: mock.Mock) -> None:
     seen = []
 
     class Module(BrokerModule):
@@ -191,9 +185,7 @@ def test_coroutine_handler_is_spawned_on_the_module_handle(handle: mock.Mock, mo
 
     Module(handle)
     callback, _ = watchers(handle)[FLUX_MSGTYPE_REQUEST, "testmod.slow"]
-    callback(object(), object(), "message", None)
-    [(on, coroutine)] = spawned
-    assert on is handle
+    coroutine = callback(object(), object(), "message", None)
     with pytest.raises(StopIteration):
         coroutine.send(None)
     assert seen == ["message"]
