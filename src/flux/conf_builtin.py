@@ -33,7 +33,7 @@ def _installed() -> dict[str, str]:
         "man_path": f"{home}/share/man",
         "exec_path": f"{home}/libexec/cmd",
         "connector_path": f"{home}/connectors",
-        "module_path": f"{home}/modules",
+        "module_path": f"{home}/lib/modules",
         "rc1_path": "flux modprobe rc1",
         "rc3_path": "flux modprobe rc3",
         "cmdhelp_pattern": f"{home}/share/help.d/*.json",

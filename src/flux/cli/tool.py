@@ -79,6 +79,17 @@ def call(handle: Flux, topic: str, payload: Any = None, context: str = "") -> An
         raise Failure(f"{context}: {text_of(exc)}" if context else text_of(exc)) from None
 
 
+def use_color(parsed: Parsed) -> bool:
+    """Whether the option ``--color[=WHEN]`` asks for escape sequences: by default on a terminal. Raises Failure."""
+    when = "auto"
+    if parsed.has("color"):
+        value = parsed.value("color")
+        when = "always" if value is None else value
+    if when not in ("always", "never", "auto"):
+        raise Failure(f"invalid argument for --color: '{when}': use always, never or auto")
+    return when == "always" or (when == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+
 def run(command: Command, argv: list[str], body: Callable[[Parsed], int]) -> int:
     """Parses `argv`, calls `body`, reports what goes wrong. Returns the exit code."""
     name = command.name

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from flux.reactor import Timer
 from flux.util.durations import parse_fsd
+from fluxlet.broker.builtins import LISTED
 from fluxlet.broker.guardian import Guardian, members
 from fluxlet.broker.host import Module
 from fluxlet.broker.program import (
@@ -296,6 +297,10 @@ class LifeCycle:
         self.machine.post("goodbye")
 
     def _unload(self) -> None:
+        for module in self.broker.modules.values():
+            if not module.internal and module.name not in LISTED:
+                self.broker.log.write(LOG_ERR, f"broker module '{module.name}' was not properly shut down")
+                self.fail()
         # Before anybody is told of this state: who watches sees the end of the connection instead.
         self.broker.server.shutdown()
         self.broker.reactor.stop()

@@ -53,7 +53,7 @@ _BLOCKED_NAMES = frozenset(name for name in BLOCKED if not name.endswith("*"))
 _BLOCKED_PREFIXES = tuple(name[:-1] for name in BLOCKED if name.endswith("*"))
 
 #: Python ignores the first two, the broker handles or ignores the others; programs start with the defaults.
-_DEFAULT_SIGNALS = [
+DEFAULT_SIGNALS = [
     signal.SIGPIPE,
     signal.SIGXFSZ,
     signal.SIGHUP,
@@ -231,7 +231,7 @@ class Run:
                 environ,
                 file_actions=actions,
                 setsigmask=[],
-                setsigdef=_DEFAULT_SIGNALS,
+                setsigdef=DEFAULT_SIGNALS,
                 **spawn_options,  # type: ignore[arg-type]
             )
         except OSError as exc:

@@ -11,6 +11,7 @@ import msgspec
 
 from flux.constants import (
     FLUX_MSGFLAG_NORESPONSE,
+    FLUX_MSGTYPE_EVENT,
     FLUX_MSGTYPE_REQUEST,
     FLUX_ROLE_ALL,
     FLUX_ROLE_OWNER,
@@ -118,6 +119,12 @@ class StandardMethods:
         for name, method, roles in methods:
             match = Match(FLUX_MSGTYPE_REQUEST, 0, f"{module.name}.{name}".encode())
             Handler(module.flux.core, match, partial(self._answer, method), roles).start()
+        # All ranks at once are told by an event.
+        clear = f"{module.name}.stats-clear"
+        module.flux.event_subscribe(clear)
+        Handler(
+            module.flux.core, Match(FLUX_MSGTYPE_EVENT, 0, clear.encode()), self._stats_clear, FLUX_ROLE_OWNER
+        ).start()
         # What does not change is worked out once: ping is what everybody measures.
         self._route_suffix = f"!{hop[:8]}" if hop else ""
 

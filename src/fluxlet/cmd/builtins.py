@@ -26,6 +26,8 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "hostlist": ("flux.cli.commands.hostlist:main", "other", "Fetch, combine and print host lists"),
     "logger": ("flux.cli.commands.logger:main", "other", "Write to the log of the instance"),
     "lsattr": ("flux.cli.commands.lsattr:main", "instance", "List broker attributes"),
+    "module": ("flux.cli.commands.module:main", "other", "Load, remove and look at broker modules"),
+    "module-python-exec": ("fluxlet.cmd.module_python_exec:main", "", "Run a Python file as a broker module"),
     "ping": ("flux.cli.commands.ping:main", "instance", "Measure round trips to a service"),
     "proxy": ("fluxlet.cmd.proxy:main", "other", "Run a command with access to another instance"),
     "python": ("flux.cli.commands.python:main", "other", "Run the Python of this Flux"),

@@ -32,11 +32,6 @@ def test_guests_may_see_them(handle: flux.Flux) -> None:
     assert ask(handle, "module.list", None, **GUEST).aux1 == 0
 
 
-def test_what_is_not_there_yet_is_enosys(handle: flux.Flux) -> None:
-    text = "Unknown service method 'module.load'"
-    assert error_of(lambda: handle.rpc("module.load", {"path": "x", "args": []}).get()) == (errno.ENOSYS, text)
-
-
 def test_only_modules_in_the_list_have_the_standard_methods(handle: flux.Flux) -> None:
     for name in (*LISTED, "broker"):
         assert handle.rpc(f"{name}.ping", {"seq": 1}).get()["seq"] == 1

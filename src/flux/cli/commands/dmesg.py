@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
-import sys
 from datetime import UTC, datetime
 
+from flux.cli.human_times import HumanTimes, paint
 from flux.cli.options import Command, Option, Parsed
 from flux.cli.severity import SEVERITIES
-from flux.cli.tool import Failure, call, connect, run, show, text_of
+from flux.cli.tool import Failure, call, connect, run, show, text_of, use_color
 from flux.constants import FLUX_RPC_STREAMING
 
 COMMAND = Command(
@@ -27,9 +26,6 @@ COMMAND = Command(
     builtin=True,
 )
 
-_END = "\033[0m"
-_STAMP = "\033[32m"
-_NEW_MINUTE = "\033[1;32m"
 _ORIGIN = "\033[33m"
 #: By severity; those in between are as they are.
 _COLORS = ("\033[7;31m", "\033[7;31m", "\033[1;31m", "\033[31m", "\033[1m", "", "", "\033[34m")
@@ -80,28 +76,16 @@ class Printer:
 
     def __init__(self, human: bool = False, delta: bool = False, color: bool = False) -> None:
         self.human = human
-        self.delta = delta
         self.color = color
-        self._since: datetime | None = None  # what the next time is counted from
-        self._minute: tuple[int, ...] = ()
-
-    def _paint(self, escape: str, text: str) -> str:
-        return f"{escape}{text}{_END}" if self.color and escape else text
+        self._times = HumanTimes(delta, color)
 
     def _stamp(self, time: datetime) -> str:
+        if self.human:
+            return self._times.stamp(time)
         local = time.astimezone()
-        if not self.human:
-            if local.utcoffset():
-                return self._paint(_STAMP, local.isoformat(timespec="microseconds"))
-            return self._paint(_STAMP, time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
-        minute = local.timetuple()[:5]
-        if self._since is None or minute != self._minute:
-            self._minute, self._since = minute, time
-            return self._paint(_NEW_MINUTE, local.strftime("[%b%d %H:%M]"))
-        seconds = (time - self._since).total_seconds()
-        if self.delta:
-            self._since = time
-        return self._paint(_STAMP, f"[{seconds:+11.6f}]")
+        if local.utcoffset():
+            return self._times.plain(local.isoformat(timespec="microseconds"))
+        return self._times.plain(time.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
 
     def line(self, text: str) -> str:
         """The line for a message; text that is none is shown as it is."""
@@ -110,25 +94,15 @@ class Printer:
         except ValueError:
             return text
         stamp = self._stamp(entry.time)
-        message = self._paint(_COLORS[entry.severity], entry.text)
-        return f"{stamp} {self._paint(_ORIGIN, entry.origin)}: {message}"
-
-
-def _color(parsed: Parsed) -> bool:
-    when = "auto"
-    if parsed.has("color"):
-        value = parsed.value("color")
-        when = "always" if value is None else value
-    if when not in ("always", "never", "auto"):
-        raise Failure(f"invalid argument for --color: '{when}': use always, never or auto")
-    return when == "always" or (when == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+        message = paint(_COLORS[entry.severity], entry.text, self.color)
+        return f"{stamp} {paint(_ORIGIN, entry.origin, self.color)}: {message}"
 
 
 def _body(parsed: Parsed) -> int:
     human, delta = parsed.has("human"), parsed.has("delta")
     if delta and not human:
         raise Failure("--delta can only be used with --human")
-    printer = Printer(human, delta, _color(parsed))
+    printer = Printer(human, delta, use_color(parsed))
     follow = parsed.has("follow")
     with connect(COMMAND) as handle:
         if not parsed.has("clear"):
