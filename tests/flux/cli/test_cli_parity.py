@@ -14,9 +14,13 @@ from flux.cli.options import Command
 from flux.uri import FluxURIResolver
 
 CLI = json.loads((Path(__file__).parents[2] / "spec" / "cli.json").read_text())
+#: The table leaves out that these take an argument; spec 03, 14.5 has it.
+for entry in CLI["module"]["subcommands"]["debug"]["options"]:
+    if entry["flags"][0] in ("-S", "-s", "-c"):
+        entry["arg"] = "MASK"
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
-    *("config", "uptime", "shutdown"),
+    *("config", "uptime", "shutdown", "module"),
 )
 INSTANCE_SIDE = ("relay", "proxy", "config")
 PARSERS = {"uri": lambda: uri.parser(FluxURIResolver()), "hostlist": hostlist.parser}

@@ -85,17 +85,23 @@ def _line(name: str, idle: str, state: str, sendq: Any, recvq: Any, rest: str) -
     return f"{name:<25.25} {idle:>4}  {state} {sendq:>5} {recvq:>5} {rest}"
 
 
-def _list(parsed: Parsed, handle: Flux) -> None:
-    long = parsed.has("long")
-    show(_line("Module", "Idle", "S", "Sendq", "Recvq", f"{'Service':<8} Path" if long else "Service"))
-    for module in call(handle, "module.list", context="module.list")["mods"]:
+def table(modules: list[dict[str, Any]], long: bool) -> list[str]:
+    """The lines for what `module.list` tells; `long`: with paths."""
+    lines = [_line("Module", "Idle", "S", "Sendq", "Recvq", f"{'Service':<8} Path" if long else "Service")]
+    for module in modules:
         services = ",".join(name for name in module["services"] if name != module["name"])
         if long:
             short = services if len(services) <= 8 else services[:7] + "+"
             services = f"{short:<8} {module['path']}"
         idle = str(module["idle"]) if module["idle"] <= 99 else "idle"
         state = _STATES[module["status"]]
-        show(_line(module["name"], idle, state, module["sendqueue"], module["recvqueue"], services))
+        lines.append(_line(module["name"], idle, state, module["sendqueue"], module["recvqueue"], services))
+    return lines
+
+
+def _list(parsed: Parsed, handle: Flux) -> None:
+    modules = call(handle, "module.list", context="module.list")["mods"]
+    show("\n".join(table(modules, parsed.has("long"))))
 
 
 # Load, remove.
