@@ -47,6 +47,15 @@ class Guardian:
         """`pid` has ended. Say so before its number can be another process: before it is waited for."""
         self._tell(f"-process {pid}")
 
+    def add_starting(self, uri: str) -> None:
+        """A process is about to be started with this FLUX_URI: from here on, until `remove_starting`, whatever has
+        it is to be killed. Between its start and `add_process` nobody else could tell that it is ours."""
+        self._tell(f"+starting {uri}")
+
+    def remove_starting(self) -> None:
+        """`add_process` has been called for what was to be started, or it could not be."""
+        self._tell("-starting")
+
     def add_group(self, pgid: int) -> None:
         """The process group is to be killed; for processes of a group that outlive its first one."""
         self._tell(f"+group {pgid}")
@@ -86,6 +95,7 @@ def _guard(pipe: int) -> None:
     groups: set[int] = set()
     shared: dict[int, str] = {}
     paths: list[str] = []
+    starting: str | None = None
     rest = b""
     while data := os.read(pipe, 65536):
         lines = (rest + data).split(b"\n")
@@ -98,6 +108,10 @@ def _guard(pipe: int) -> None:
                     processes.add(int(pid))
                 case ["-process", pid]:
                     processes.discard(int(pid))
+                case ["+starting", uri]:
+                    starting = uri
+                case ["-starting"]:
+                    starting = None
                 case ["+group", pgid]:
                     groups.add(int(pgid))
                 case ["+members", words]:
@@ -107,6 +121,8 @@ def _guard(pipe: int) -> None:
                     paths.append(path)
     for group, uri in shared.items():
         processes |= members(group, uri)
+    if starting is not None:
+        processes |= members(None, starting)
     end_processes(processes, groups)
     for path in paths:
         if os.path.isdir(path) and not os.path.islink(path):
@@ -153,8 +169,8 @@ def _processes() -> dict[int, tuple[str, int, int, int]]:
     return found
 
 
-def members(pgid: int, uri: str) -> set[int]:
-    """The processes of a group that were started with FLUX_URI=`uri`, this process excepted.
+def members(pgid: int | None, uri: str) -> set[int]:
+    """The processes of a group (None: of any) that were started with FLUX_URI=`uri`, this process excepted.
 
     The group that a shell makes for a pipeline holds programs of the instance and programs beside it: in
     `flux start work | tee log`, tee must live to see the end of its input.
@@ -162,7 +178,7 @@ def members(pgid: int, uri: str) -> set[int]:
     wanted = b"\0FLUX_URI=" + os.fsencode(uri) + b"\0"
     found = set()
     for pid, (_, _, group, _) in _processes().items():
-        if group == pgid and pid != os.getpid():
+        if pgid in (None, group) and pid != os.getpid():
             try:
                 with open(f"/proc/{pid}/environ", "rb") as file:
                     environ = file.read()

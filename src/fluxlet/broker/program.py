@@ -225,6 +225,7 @@ class Run:
             if "/" not in path:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             spawn_options = {"setpgroup": 0} if self._own_group else {}
+            self._guardian.add_starting(environ["FLUX_URI"])
             self.pid = os.posix_spawn(
                 path,
                 self.program.argv,
@@ -237,12 +238,14 @@ class Run:
         except OSError as exc:
             for fd in (fd for pipe in pipes for fd in pipe):
                 os.close(fd)
+            self._guardian.remove_starting()
             code = 127 if exc.errno in (errno.ENOENT, errno.ENOTDIR) else 126
             self._finish(code, f"error launching process: {exc.strerror}")
             return
         self._guardian.add_process(self.pid)
         if self._own_group:
             self._guardian.add_group(self.pid)
+        self._guardian.remove_starting()
         for (read_end, write_end), severity in zip(pipes, (LOG_INFO, LOG_ERR), strict=False):
             os.close(write_end)
             assert self._log is not None
