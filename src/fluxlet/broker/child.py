@@ -34,7 +34,7 @@ class Child:
         guardian: told of the process; None: nobody is.
         path: of the program.
         argv: its words.
-        environ: its environment.
+        environ: its environment; with the FLUX_URI of the instance.
         inherit: (descriptor, its number in the child) of what it gets besides stdout and stderr.
         ended: called with what os.waitstatus_to_exitcode says, once.
 
@@ -54,20 +54,26 @@ class Child:
         self._guardian = guardian
         self._ended = ended
         self._pidfd = -1
-        self.pid = os.posix_spawn(
-            path,
-            list(argv),
-            environ,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, *inherit),
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            ],
-            setpgroup=0,
-            setsigmask=[],
-            setsigdef=DEFAULT_SIGNALS,
-        )
         if guardian is not None:
-            guardian.add_process(self.pid)
+            guardian.add_starting(environ["FLUX_URI"])
+        try:
+            self.pid = os.posix_spawn(
+                path,
+                list(argv),
+                environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, *inherit),
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                ],
+                setpgroup=0,
+                setsigmask=[],
+                setsigdef=DEFAULT_SIGNALS,
+            )
+            if guardian is not None:
+                guardian.add_process(self.pid)
+        finally:
+            if guardian is not None:
+                guardian.remove_starting()
         self._watch: Event
         if hasattr(os, "pidfd_open"):
             self._pidfd = os.pidfd_open(self.pid)

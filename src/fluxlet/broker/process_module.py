@@ -166,8 +166,8 @@ class ProcessModule(LoadedModule, Writer):
         except OSError:
             data = b""
         if not data:
-            # A process without a connection is no module any more.
-            self._disconnect()
+            # A process without a connection is no module any more, and about to end; with its end all is known.
+            self._hang_up()
             self._grace.start()
             return False
         self.last_used = monotonic()
@@ -184,15 +184,14 @@ class ProcessModule(LoadedModule, Writer):
             self.post(message)
         return True
 
-    def _disconnect(self) -> None:
-        """Ends the connection, and with it all that the broker has to do with the module."""
+    def _hang_up(self) -> None:
+        """Ends the connection."""
         if self.event.active:
             self.event.stop()
             self.out.clear()
             self.out_size = 0
             self._sock.close()
             self._framer.clear()
-            self.detach()
 
     def _end(self, why: str) -> None:
         """Ends a module that does not keep to the rules."""
@@ -226,7 +225,7 @@ class ProcessModule(LoadedModule, Writer):
     def stop(self) -> None:
         """Ends the module and waits for it; for when the broker ends, its loop does not run any more."""
         self.ending = True
-        self._disconnect()
+        self._hang_up()
         self._child.finish(_LAST_GRACE)
 
     def _ended(self, code: int) -> None:
@@ -234,7 +233,8 @@ class ProcessModule(LoadedModule, Writer):
         while self.event.active and self._read():
             continue  # its last words
         self._grace.stop()
-        self._disconnect()
+        self._hang_up()
+        self.detach()
         self.exit_code = code
         self.status = STATUS_EXITED
         if self.broker.modules.get(self.name) is self:
