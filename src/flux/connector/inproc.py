@@ -33,11 +33,20 @@ class InprocConnector(Connector):
         self.attributes = attributes
         self.subscribe = subscribe
         self.inbox: deque[Message] = deque()
+        self.credentials: tuple[int, int] | None = None
+        """Userid and rolemask that the next request is sent with, in place of the module's own (spec 01, 7.5)."""
 
     def fileno(self) -> int:
         return -1
 
     def send(self, message: Message, nonblock: bool) -> None:
+        self._post(message)
+
+    def send_request(self, topic: bytes, raw: bytes | None, nodeid: int, matchtag: int, flags: int) -> None:
+        message = Message.request(topic, raw, nodeid, matchtag, flags)
+        if self.credentials is not None:
+            # Before it is posted: what that sets off may send more.
+            (message._userid, message._rolemask), self.credentials = self.credentials, None
         self._post(message)
 
     def recv(self, timeout: float | None) -> Message | None:
