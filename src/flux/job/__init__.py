@@ -1,0 +1,26 @@
+"""Jobs: submit, wait, watch, cancel, list them (spec 06, section 15; spec 08).
+
+Names load with the submodule that has them when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+#: Where the names of this package are.
+_PLACES = {
+    "JobID": "flux.job.JobID",
+    "id_encode": "flux.job.JobID",
+    "id_parse": "flux.job.JobID",
+}
+
+__all__ = sorted(_PLACES)
+
+
+def __getattr__(name: str) -> object:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(import_module(place), name)
+    globals()[name] = value  # a submodule of the same name is hidden behind it, as in the reference
+    return value
