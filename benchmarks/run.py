@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ FIGURES = {
     "events": ("per_second", "events/s to another process", "> 100000", "issue 2; flux-core 48,000"),
     "memory": ("after_all_mb", "MB, broker after the RPCs", "< 40, flat", "issue 2"),
     "start": ("ms", "ms, `flux start true`", "< 150", "issue 2; flux-core 700"),
+    "getattr": ("cpu_ms", "ms of CPU, `flux getattr size`", "< 45", "issue 3; flux-core 2"),
     "import_flux": ("ms", "ms over bare Python", "< 30", "issue 2"),
 }
 
@@ -51,6 +54,44 @@ def start(flux: Path) -> dict[str, Any]:
         ours += wall_ms([str(flux), "start", "true"], 1)
         bare += wall_ms([sys.executable, "-c", "pass"], 1)
     return {"ms": statistics.median(ours), "best_ms": min(ours), "bare_python_ms": statistics.median(bare)}
+
+
+def cpu_ms(command: list[str], environ: dict[str, str]) -> float:
+    """Milliseconds of CPU time, user and system, of one run of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environ)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1e3
+
+
+def getattr_size(flux: Path) -> dict[str, Any]:
+    """The CPU time of a command that asks one question, beside interpreters that do nothing."""
+    socket = Path(tempfile.mkdtemp(prefix="flux-bench-")) / "socket"
+    uri = f"local://{socket}"
+    environ = {**os.environ, "FLUX_URI": uri}
+    with subprocess.Popen([str(flux), "start", "-Sbroker.rc2_none", f"-Slocal-uri={uri}"]) as instance:
+        try:
+            while not socket.exists():
+                time.sleep(0.05)
+            rounds = [
+                (
+                    cpu_ms([str(flux), "getattr", "size"], environ),
+                    cpu_ms([sys.executable, "-c", "pass"], environ),
+                    cpu_ms([sys.executable, "-S", "-E", "-c", "pass"], environ),
+                )
+                for _ in range(21)
+            ][1:]
+        finally:
+            instance.terminate()
+            instance.wait()
+            socket.parent.rmdir()
+    ours, bare, barest = (sorted(column) for column in zip(*rounds, strict=True))
+    return {
+        "cpu_ms": ours[0],
+        "median_cpu_ms": statistics.median(ours),
+        "over_bare_python": ours[0] / bare[0],
+        "over_python_S_E": ours[0] / barest[0],
+    }
 
 
 def import_flux(flux: Path) -> dict[str, Any]:
@@ -83,6 +124,8 @@ def measure(flux: Path, name: str, full: bool) -> dict[str, Any]:
         return start(flux)
     if name == "import_flux":
         return import_flux(flux)
+    if name == "getattr":
+        return getattr_size(flux)
     return inside(flux, name, full)
 
 

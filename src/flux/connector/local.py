@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
-import socket
 import time
 
 from flux.connector.base import env_number
@@ -29,7 +29,7 @@ def _retry_count() -> int:
     return int(text)
 
 
-def _connect(path: str) -> socket.socket:
+def _connect(path: str) -> _socket.socket:
     """A greeted connection; a connect that fails is tried again, since a broker may be about to listen."""
     retries = _retry_count()
     encoded = os.fsencode(path)
@@ -37,7 +37,7 @@ def _connect(path: str) -> socket.socket:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     delay = _FIRST_DELAY
     while True:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             sock.connect(encoded)
             read_greeting(sock)

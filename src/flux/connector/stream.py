@@ -8,14 +8,16 @@ Facts of the platform:
   to block then polls when it is refused.
 - While a blocking send waits for room it reads as well: a broker that has answers for us and no room to put
   them would otherwise wait for us as we wait for it.
+- The module `socket` turns hundreds of constants into enumerations when it is imported, which is a tenth of what a
+  small command may take. Its C part has all that a stream needs.
 """
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import select
-import socket
 import time
 
 from flux.connector.base import Connector
@@ -23,7 +25,7 @@ from flux.constants import FLUX_POLLOUT, FLUX_ROLE_NONE, FLUX_USERID_UNKNOWN
 from flux.message import Message
 from flux.wire import Framer, encode, encode_request
 
-_DONTWAIT = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+_DONTWAIT = _socket.MSG_DONTWAIT | getattr(_socket, "MSG_NOSIGNAL", 0)
 
 #: Bytes asked for in one read; a large frame under way asks for more.
 _READ_SIZE = 65536
@@ -32,10 +34,10 @@ _READ_LARGE = 1 << 20
 #: The sockets of all connections, by identity. Handles and their watchers are cycles, and the garbage collector
 #: finalizes the objects of a cycle in any order: a socket that could be garbage might go, with a warning, before
 #: the handle whose end closes it.
-_open: dict[int, socket.socket] = {}
+_open: dict[int, _socket.socket] = {}
 
 
-def read_greeting(sock: socket.socket) -> None:
+def read_greeting(sock: _socket.socket) -> None:
     """Reads the byte with which a broker accepts (0) or refuses (an errno) a connection (spec 01, 2.2)."""
     first = sock.recv(1)
     if not first:
@@ -47,13 +49,13 @@ def read_greeting(sock: socket.socket) -> None:
 class StreamConnector(Connector):
     """Frames over a connected, greeted stream socket, which the connector owns."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: _socket.socket) -> None:
         self._use(sock)
         # Stamped on every message sent, for tests that play another user (spec 01, 2.2).
         self.testing_userid = FLUX_USERID_UNKNOWN
         self.testing_rolemask = FLUX_ROLE_NONE
 
-    def _use(self, sock: socket.socket) -> None:
+    def _use(self, sock: _socket.socket) -> None:
         sock.setblocking(True)
         self._sock = sock
         _open[id(sock)] = sock

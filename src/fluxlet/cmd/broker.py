@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from contextlib import suppress
-from typing import NoReturn
 
 from flux.cli.options import UsageError
 from fluxlet.broker.guardian import Guardian
 from fluxlet.broker.options import BrokerOptions
 from fluxlet.cmd.environment import front_end, instance_environment
+from fluxlet.cmd.leaving import leave
 
 
 def main(argv: list[str]) -> int:
@@ -41,11 +40,3 @@ def run_broker(options: BrokerOptions) -> int:
 
     gc.enable()
     return run(options, guardian, front_end())
-
-
-def leave(code: int) -> NoReturn:
-    """Ends the process. Python's own way out takes a fifth of the time of a short instance, to free memory."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # closed: nobody can be told
-            stream.flush()
-    os._exit(code)

@@ -4,16 +4,17 @@ Rules:
 - This file is read by every command: it imports nothing that is not needed for all of them.
 - A built-in command wins over any file. It runs in this process, and so do sub-commands written in Python:
   starting a second interpreter would take longer than most commands do.
+- Nothing that commands import and make at their start is garbage: it is not collected over and over again.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from fluxlet.cmd.builtins import BUILTINS, GROUPS
-from fluxlet.cmd.environment import driver_environment, front_end, unique
 
 if TYPE_CHECKING:
     from flux.core.handle import Flux
@@ -40,6 +41,7 @@ class DriverError(Exception):
 
 def main() -> int:
     """Runs `sys.argv`; returns the exit code."""
+    gc.disable()
     try:
         return _run(sys.argv[1:])
     except DriverError as exc:
@@ -59,6 +61,8 @@ def _run(words: list[str]) -> int:
     if "help" in flags:
         print(usage(), file=sys.stderr)
         return 0
+    from fluxlet.cmd.environment import driver_environment, front_end
+
     environ = driver_environment(os.environ, front_end())
     os.environ.update(environ)
     if "parent" in flags or "root" in flags:
@@ -68,13 +72,13 @@ def _run(words: list[str]) -> int:
             print(f"{name}={value}")
         sys.stdout.flush()
     if "version" in flags:
-        return _builtin("version", [])
+        _builtin("version", [])
     if not words:
         print(usage(), file=sys.stderr)
         return 1
     name, *rest = words
     if name in BUILTINS:
-        return _builtin(name, rest)
+        _builtin(name, rest)
     if "/" in name:
         _execute(name, [name, *rest])
     return _external(name, rest, "verbose" in flags)
@@ -152,12 +156,16 @@ def _attribute(handle: Flux, name: str) -> str | None:
 # Running things.
 
 
-def _builtin(name: str, words: list[str]) -> int:
+def _builtin(name: str, words: list[str]) -> NoReturn:
     from importlib import import_module
 
+    from fluxlet.cmd.leaving import leave
+
     module, _, function = BUILTINS[name][0].partition(":")
-    result: int = getattr(import_module(module), function)(words)
-    return result
+    command = getattr(import_module(module), function)
+    gc.freeze()
+    gc.enable()
+    leave(command(words))
 
 
 def _execute(path: str, argv: list[str]) -> None:
@@ -170,6 +178,8 @@ def _execute(path: str, argv: list[str]) -> None:
 
 
 def _external(name: str, words: list[str], verbose: bool) -> int:
+    from fluxlet.cmd.environment import unique
+
     search = unique(os.environ["FLUX_EXEC_PATH"], os.environ.get("PATH"))
     if verbose:
         print(f"sub-command search path: {search}", flush=True)
@@ -202,6 +212,7 @@ def _run_python(path: str, words: list[str]) -> int:
     # Without the directory of the running script, which Python has put first.
     sys.path[:] = list(dict.fromkeys(entry for entry in [*first, *sys.path[1:]] if entry))
     sys.argv[:] = [path, *words]
+    gc.enable()
     runpy.run_path(path, run_name="__main__")
     return 0
 

@@ -231,3 +231,25 @@ def test_path_puts_our_directory_before_any_other_flux_and_no_further(tmp_path: 
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "flux").symlink_to(ours)
     assert search_path(f"{tmp_path}/link:{other}", str(ours)) == f"{tmp_path}/link:{other}"
+
+
+# What commands do not pay for.
+
+
+def test_a_small_command_imports_nothing_that_it_does_not_need(instance_uri: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "fluxlet.cmd.driver", "getattr", "size"]
+    done = subprocess.run(
+        command, env={**os.environ, "FLUX_URI": instance_uri}, capture_output=True, text=True, timeout=30
+    )
+    assert (done.stdout, done.returncode) == ("1\n", 0)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "flux.core.handle" in loaded
+    unwanted = ("socket", "selectors", "asyncio", "argparse", "logging", "subprocess", "msgspec", "yaml", "rich", "zmq")
+    assert [name for name in unwanted if name in loaded] == []
+    assert not any(name.startswith("fluxlet.broker") for name in loaded)
+
+
+def test_programs_written_in_python_run_with_the_garbage_collector_and_leave_as_python_does(tmp_path: Path) -> None:
+    text = "import atexit, gc\natexit.register(print, 'atexit')\nprint(gc.isenabled())\n"
+    script(tmp_path, "flux-collects.py", text)
+    assert flux("collects", FLUX_EXEC_PATH_PREPEND=str(tmp_path)).stdout == "True\natexit\n"
