@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ MODULES = [
     "flux.hostlist",
     "flux.idset",
     "flux.importer",
+    "flux.kvs",
     "flux.memoized_property",
     "flux.message",
     "flux.proctitle",
@@ -50,6 +52,9 @@ MODULES = [
 ]
 
 API: dict[str, Any] = json.loads((Path(__file__).parent / "spec" / "api.json").read_text())
+
+# This default is the userid of who imports the module.
+API["modules"]["flux.kvs"]["namespace_create"]["params"][2] = f"owner={os.getuid()}"
 
 KINDS = inspect.Parameter
 _MISSING = object()

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flux.constants import (
     FLUX_MSGFLAG_NORESPONSE,
@@ -47,6 +47,9 @@ from flux.core.handle import Flux
 from flux.message import Message, MessageWatcher
 from flux.rpc import RPC
 from flux.util import encode_topic
+
+if TYPE_CHECKING:
+    from flux.kvs.asynchronous import AsyncKVS
 
 __all__ = ["AsyncFlux", "EventStream", "ResponseStream", "ServedService", "connect"]
 
@@ -151,6 +154,15 @@ class AsyncFlux:
         Inside, ``service.method("greet")`` decorates the handlers; requests ``name.greet`` come to them.
         """
         return ServedService(self, _text(name), allow_guest)
+
+    # The KVS.
+
+    @property
+    def kvs(self) -> AsyncKVS:
+        """The key-value store: ``await h.kvs.get("a.b")``; see `flux.kvs.asynchronous`."""
+        from flux.kvs.asynchronous import AsyncKVS
+
+        return AsyncKVS(self)
 
     # Attributes.
 

@@ -11,6 +11,7 @@ import flux.constants
 import flux.core.table_future
 import flux.core.table_handle
 import flux.core.table_job
+import flux.core.table_kvs
 import flux.core.table_library
 import flux.core.table_message
 import flux.core.table_reactor

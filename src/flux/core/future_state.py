@@ -78,6 +78,7 @@ class FutureState:
     wait_ctx: FluxT | None = None  # while waiting with an init: the clone its callbacks use
     waiting: bool = False
     current: FluxT | None = None  # the handle that get_flux() gives inside init, where it is not ctx
+    aux: Any = None  # what the function that made this has to remember for those that read it
 
     def fulfil(self, value: Any, errnum: int = 0, errtext: str | None = None) -> None:
         """Fulfils with a value, or with an error if `errnum` is not 0."""

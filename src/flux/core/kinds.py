@@ -22,6 +22,8 @@ from flux.core.dispatch import Handler, Match
 from flux.core.ffi import NULL, CData, CType, Number, Pointer, char_pointer, ffi
 from flux.core.flux_t import FluxT
 from flux.core.future_state import FutureState
+from flux.core.kvs_dir import DirCursor, DirState
+from flux.core.kvs_txn import Txn
 from flux.message import Message
 from flux.reactor import Reactor
 from flux.wrapper import InvalidArguments, WrapperBase, local_error
@@ -34,6 +36,9 @@ _OPAQUE: tuple[tuple[type, CType], ...] = (
     (Message, CType("flux_msg_t *")),
     (Reactor, CType("flux_reactor_t *")),
     (Handler, CType("flux_msg_handler_t *")),
+    (Txn, CType("flux_kvs_txn_t *")),
+    (DirState, CType("flux_kvsdir_t *")),
+    (DirCursor, CType("flux_kvsitr_t *")),
 )
 
 
@@ -148,6 +153,9 @@ FUTURE = Kind("flux_future_t *", _instance(FutureState))
 MESSAGE = Kind("flux_msg_t *", _instance(Message))
 REACTOR = Kind("flux_reactor_t *", _instance(Reactor))
 HANDLER = Kind("flux_msg_handler_t *", _instance(Handler))
+TXN = Kind("flux_kvs_txn_t *", _instance(Txn))
+KVSDIR = Kind("flux_kvsdir_t *", _instance(DirState))
+KVSITR = Kind("flux_kvsitr_t *", _instance(DirCursor))
 TEXT = Kind("char *", _text, nullable=True)
 INT = Kind("int", _integer(-(1 << 31), (1 << 31) - 1, "32-bit int"))
 UINT32 = Kind("uint32_t", _integer(0, (1 << 32) - 1, "32-bit unsigned int"))
