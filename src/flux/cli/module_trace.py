@@ -1,4 +1,4 @@
-"""The output of `flux module trace` (spec 03, 14.5)."""
+"""The output of `flux module trace` (spec 03, 14.5), and of `flux overlay trace` (spec 04, 2.10)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def size_text(size: int) -> str:
     """A number of bytes: as it is below 1024, then in K or M."""
     for unit, number in (("M", 1 << 20), ("K", 1 << 10)):
         if size >= number:
-            return f"{size / number:.1f}{unit}"
+            return f"{size / number:.4g}{unit}"
     return str(size)
 
 
@@ -59,8 +59,13 @@ class Printer:
         self.full = full
         self._times = HumanTimes(delta, color)
 
-    def text(self, entry: dict[str, Any]) -> str:
-        """The line for a message, and its payload behind it if that is wanted."""
+    def text(self, entry: dict[str, Any], who: tuple[str, str] | None = None) -> str:
+        """The line for a message, and its payload behind it if that is wanted.
+
+        Args:
+            entry: as the trace tells it.
+            who: two words, which way it goes and to or from whom; None: the module's name and which way.
+        """
         time = datetime.fromtimestamp(entry["timestamp"], UTC)
         if self.human:
             stamp = self._times.stamp(time)
@@ -69,8 +74,7 @@ class Printer:
             stamp = self._times.plain(local.isoformat(timespec="milliseconds"))
         words = [
             stamp,
-            paint(_NAME, entry["name"], self.color),
-            entry["prefix"],
+            *(who or (paint(_NAME, entry["name"], self.color), entry["prefix"])),
             _SIGNS.get(entry["type"], "?"),
             entry["topic"],
             f"[{size_text(entry['payload_size'])}]",
@@ -91,7 +95,8 @@ class Printer:
         return paint(_FAILED, outcome, self.color)
 
 
-def _typemask(text: str | None) -> int:
+def typemask(text: str | None) -> int:
+    """The FLUX_MSGTYPE_* bits of words separated by commas; None: all. Raises Failure."""
     if text is None:
         return sum(_TYPES.values())
     mask = 0
@@ -109,7 +114,7 @@ def follow(parsed: Parsed, handle: Flux) -> None:
         raise Failure("--delta can only be used with --human")
     printer = Printer(human, delta, use_color(parsed), full)
     wanted = {
-        "typemask": _typemask(parsed.value("type")),
+        "typemask": typemask(parsed.value("type")),
         "topic_glob": parsed.value("topic") or "*",
         "names": parsed.words,
         "full": full,

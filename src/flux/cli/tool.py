@@ -18,6 +18,7 @@ from errno import errorcode
 from typing import Any, NoReturn
 
 from flux.cli.options import Command, Parsed, UsageError
+from flux.constants import FLUX_NODEID_ANY
 from flux.core.handle import Flux
 
 
@@ -71,10 +72,10 @@ def connect(command: Command, uri: str | None = None) -> Flux:
         raise Failure(f"flux_open: {os.strerror(exc.errno or 0)}", program, hints) from None
 
 
-def call(handle: Flux, topic: str, payload: Any = None, context: str = "") -> Any:
+def call(handle: Flux, topic: str, payload: Any = None, context: str = "", nodeid: int = FLUX_NODEID_ANY) -> Any:
     """The answer to a request. Raises Failure, with `context` before what the broker says."""
     try:
-        return handle.rpc(topic, payload).get()
+        return handle.rpc(topic, payload, nodeid).get()
     except OSError as exc:
         raise Failure(f"{context}: {text_of(exc)}" if context else text_of(exc)) from None
 

@@ -28,6 +28,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "lsattr": ("flux.cli.commands.lsattr:main", "instance", "List broker attributes"),
     "module": ("flux.cli.commands.module:main", "other", "Load, remove and look at broker modules"),
     "module-python-exec": ("fluxlet.cmd.module_python_exec:main", "", "Run a Python file as a broker module"),
+    "overlay": ("flux.cli.commands.overlay:main", "instance", "Show how the brokers of an instance do"),
     "ping": ("flux.cli.commands.ping:main", "instance", "Measure round trips to a service"),
     "proxy": ("fluxlet.cmd.proxy:main", "other", "Run a command with access to another instance"),
     "python": ("flux.cli.commands.python:main", "other", "Run the Python of this Flux"),

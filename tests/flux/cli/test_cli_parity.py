@@ -20,7 +20,7 @@ for entry in CLI["module"]["subcommands"]["debug"]["options"]:
         entry["arg"] = "MASK"
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
-    *("config", "uptime", "shutdown", "module"),
+    *("config", "uptime", "shutdown", "module", "overlay"),
 )
 INSTANCE_SIDE = ("relay", "proxy", "config")
 PARSERS = {"uri": lambda: uri.parser(FluxURIResolver()), "hostlist": hostlist.parser}

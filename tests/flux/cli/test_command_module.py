@@ -243,7 +243,7 @@ def test_trace_in_full_with_human_times(utc: None) -> None:
         ({"type": 2, "errnum": 9999}, "kvs rx < kvs.lookup [49] 9999"),
         ({"type": 4}, "kvs rx e kvs.lookup [49]"),
         ({"type": 8, "topic": ""}, "kvs rx c  [49]"),
-        ({"payload_size": 2048}, "kvs rx > kvs.lookup [2.0K]"),
+        ({"payload_size": 2048}, "kvs rx > kvs.lookup [2K]"),
     ],
 )
 def test_trace_of_other_messages(entry: dict[str, Any], end: str) -> None:
@@ -256,7 +256,9 @@ def test_trace_colors() -> None:
     assert line.endswith("\033[31mENOENT\033[0m")
 
 
-@pytest.mark.parametrize(("size", "text"), [(0, "0"), (1023, "1023"), (1536, "1.5K"), (3 << 20, "3.0M")])
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0"), (1023, "1023"), (1536, "1.5K"), (2290, "2.236K"), (3 << 20, "3M")]
+)
 def test_sizes(size: int, text: str) -> None:
     assert size_text(size) == text
 

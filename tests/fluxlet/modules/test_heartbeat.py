@@ -130,9 +130,8 @@ def test_other_ranks_miss_it(child: tuple[BrokerThread, Parent]) -> None:
 
 def test_other_ranks_do_not_beat_and_give_their_parent_up_once(child: tuple[BrokerThread, Parent]) -> None:
     broker, parent = child
-    # No overlay here: the request goes up, for want of a service of that name.
-    until(lambda: any(message.topic == "overlay.disconnect-parent" for message in parent.told))
+    until(lambda: broker.call(lambda: broker.broker.router.parent is None))
     until(lambda: broker.call(lambda: broker.broker.modules["heartbeat"].instance.lost))  # type: ignore[union-attr]
-    requests = [message for message in parent.told if message.topic == "overlay.disconnect-parent"]
-    assert [message.payload for message in requests] == [{"reason": "no heartbeat for 0.2s"}]
+    ring = broker.call(lambda: list(broker.broker.log.ring))
+    assert [raw.rpartition(b" - - ")[2] for raw in ring if b"<16>" in raw] == [b"disconnecting: no heartbeat for 0.2s"]
     assert not [message for message in parent.told if message.type_str == "event"]
