@@ -1,6 +1,7 @@
 """The options of the commands that are C programs in the reference: a table a command, and what follows from it.
 
-A command's table is data: parsing, usage text, help and shell completion are all made from it. Rules (spec 03, 2.2):
+A command's table is data: parsing, usage text, manual and shell completion are all made from it
+(`fluxlet.cmd.manual`). Rules (spec 03, 2.2):
 
 - Options end at the first word that is none, unless the command permutes (`flux logger`).
 - Long names may be shortened as far as they stay unique; `--` ends the options.
@@ -27,12 +28,21 @@ class Option:
         argument: what its argument is called; "" for a switch.
         optional: the argument may be left out, so it is only taken where attached: ``--x=V``, ``-xV``.
         hidden: accepted, and not shown.
+        complete: what a shell offers for the argument, if that does not follow from what it is called: words
+            with a | between them, or a kind of `fluxlet.cmd.manual.KINDS`.
     """
 
-    __slots__ = ("argument", "help", "hidden", "letter", "name", "optional")
+    __slots__ = ("argument", "complete", "help", "hidden", "letter", "name", "optional")
 
     def __init__(
-        self, letter: str, name: str, help: str, argument: str = "", optional: bool = False, hidden: bool = False
+        self,
+        letter: str,
+        name: str,
+        help: str,
+        argument: str = "",
+        optional: bool = False,
+        hidden: bool = False,
+        complete: str = "",
     ) -> None:
         self.letter = letter
         self.name = name
@@ -40,6 +50,7 @@ class Option:
         self.argument = argument
         self.optional = optional
         self.hidden = hidden
+        self.complete = complete
 
     def synopsis(self) -> str:
         """As in usage text: ``-r, --rank=RANK``."""
@@ -109,6 +120,11 @@ class Command:
         builtin: one that the reference's `flux` runs itself, which shows in how errors begin.
         permute: options may stand anywhere.
         help_status: exit code of ``--help``.
+        complete: what a shell offers for the other arguments, one after the other, as of options. The last one
+            stands for any more where `words` has no limit.
+        description: for the manual: paragraphs, with an empty line between them.
+        examples: for the manual: command lines, and what each does.
+        see_also: for the manual: the names of other commands.
     """
 
     def __init__(
@@ -122,6 +138,10 @@ class Command:
         builtin: bool = False,
         permute: bool = False,
         help_status: int = 0,
+        complete: Sequence[str] = (),
+        description: str = "",
+        examples: Sequence[tuple[str, str]] = (),
+        see_also: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.summary = summary
@@ -132,6 +152,10 @@ class Command:
         self.builtin = builtin
         self.permute = permute
         self.help_status = help_status
+        self.complete = complete
+        self.description = description
+        self.examples = examples
+        self.see_also = see_also
 
     @property
     def program(self) -> str:

@@ -27,6 +27,10 @@ BROKER = Command(
     ],
     arguments="[COMMAND [ARGS...]]",
     words=(0, None),
+    complete=("@program", "@file"),
+    description="Runs one broker: what flux start becomes once it has translated its options.",
+    examples=(("flux broker -S log-stderr-level=7 true", "With all log messages on stderr."),),
+    see_also=("start",),
 )
 
 
@@ -93,6 +97,19 @@ START = Command(
     ],
     arguments="[COMMAND [ARGS...]]",
     words=(0, None),
+    complete=("@program", "@file"),
+    description="Starts an instance, runs a command in it with FLUX_URI set, and ends the instance when the command "
+    "has ended. The exit code is that of the command. A single word that is no file is a line for the shell; without a "
+    "command there is an interactive shell, which exit or Ctrl-D leaves. Nothing is left behind.",
+    examples=(
+        ("flux start python script.py", "Run a program in an instance of its own."),
+        ("flux start", "An instance to try things in."),
+        (
+            "flux start -c site.toml -S log-stderr-level=5 'flux uptime; flux lsattr'",
+            "With a configuration and an attribute, and a line for the shell.",
+        ),
+    ),
+    see_also=("shutdown", "config", "getattr", "proxy"),
 )
 _CHOICES = {"test-exit-mode": ("any", "leader"), "test-start-mode": ("all", "leader")}
 

@@ -8,9 +8,12 @@ import sys
 
 from flux.cli.options import UsageError
 from fluxlet.broker.guardian import Guardian
+from fluxlet.broker.options import BROKER as COMMAND
 from fluxlet.broker.options import BrokerOptions
 from fluxlet.cmd.environment import front_end, instance_environment
 from fluxlet.cmd.leaving import leave
+
+__all__ = ["COMMAND", "main", "run_broker"]
 
 
 def main(argv: list[str]) -> int:

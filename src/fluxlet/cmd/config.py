@@ -20,7 +20,10 @@ from flux.core.handle import Flux
 from flux.util import parse_fsd
 from fluxlet.broker.configuration import ConfigError, load_path, parse_json, parse_toml
 
-_TYPE = Option("t", "type", "Its type: string, integer, real, boolean, object, array, any, or fsd.", "TYPE")
+_TYPES = "string|integer|real|boolean|object|array|any|fsd|fsd-integer|fsd-real"
+_TYPE = Option(
+    "t", "type", "Its type: string, integer, real, boolean, object, array, any, or fsd.", "TYPE", complete=_TYPES
+)
 
 COMMAND = Command(
     "config",
@@ -33,6 +36,7 @@ COMMAND = Command(
             "[PATH]",
             (0, 1),
             builtin=True,
+            complete=("@file",),
         ),
         Command(
             "config reload",
@@ -73,6 +77,14 @@ COMMAND = Command(
         ),
     ],
     builtin=True,
+    description="The configuration is a tree of values, as a TOML file has it; NAME is the way to one, with dots "
+    "between keys. It is the same on all brokers. A change takes effect at once, and lasts as long as the instance.",
+    examples=(
+        ("flux config get", "All of it, as JSON."),
+        ("flux config get --type=fsd-real heartbeat.period", "One value, in seconds."),
+        ("flux config set --type=integer my-tool.limit 5", "Set a value."),
+    ),
+    see_also=("start", "getattr"),
 )
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {

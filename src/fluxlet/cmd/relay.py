@@ -33,6 +33,11 @@ COMMAND = Command(
     arguments="path",
     words=(1, 1),
     builtin=True,
+    complete=("@file",),
+    description="What ssh runs on the machine of an instance whose URI begins with ssh://. It connects to the socket "
+    "and passes messages between it and its standard input and output.",
+    examples=(("flux relay /tmp/flux-a1b2c3/local-0", "Run by clients, not by people."),),
+    see_also=("proxy",),
 )
 
 _READ_SIZE = 262144

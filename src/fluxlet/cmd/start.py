@@ -7,10 +7,13 @@ import sys
 
 from flux.cli.options import UsageError
 from flux.conf_builtin import conf_builtin_get
+from fluxlet.broker.options import START as COMMAND
 from fluxlet.broker.options import BrokerOptions, StartOptions
 from fluxlet.cmd.broker import run_broker
 from fluxlet.cmd.environment import front_end
 from fluxlet.cmd.leaving import leave
+
+__all__ = ["COMMAND", "main"]
 
 
 def main(argv: list[str]) -> int:

@@ -24,6 +24,12 @@ COMMAND = Command(
         Option("L", "color", "Colors: always, never or auto (default). Without WHEN: always.", "WHEN", optional=True),
     ],
     builtin=True,
+    description="Prints the log of the instance: the last messages, which the broker keeps in memory.",
+    examples=(
+        ("flux dmesg --human", "With times that are easy to read."),
+        ("flux dmesg --follow --new", "Only what comes from now on, until Ctrl-C."),
+    ),
+    see_also=("logger",),
 )
 
 _ORIGIN = "\033[33m"

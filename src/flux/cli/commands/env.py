@@ -14,6 +14,14 @@ COMMAND = Command(
     arguments="[COMMAND...]",
     words=(0, None),
     builtin=True,
+    complete=("@program", "@file"),
+    description="Runs a command with the variables that flux sets for its sub-commands, and with a PYTHONPATH in which "
+    "any Python finds the flux package. Without a command, prints them as lines for a shell.",
+    examples=(
+        ("flux env python3 -c 'import flux'", "Use the package from another Python."),
+        ('eval "$(flux env)"', "Set the variables in this shell."),
+    ),
+    see_also=("python", "start"),
 )
 
 

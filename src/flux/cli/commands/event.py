@@ -13,6 +13,13 @@ from flux.message import Message
 COMMAND = Command(
     "event",
     "Send and receive Flux events",
+    description="Publishes events, and prints those that are published. Everybody in the instance who has subscribed "
+    "to the beginning of an event's topic gets it.",
+    examples=(
+        ("flux event sub --count=1 my.", "Wait for an event whose topic begins with my."),
+        ("flux event pub my.news '{\"number\": 1}'", "Publish one."),
+    ),
+    see_also=("ping", "logger"),
     subcommands=[
         Command(
             "event pub",

@@ -36,6 +36,14 @@ SOURCES:
   JOBID        the hosts of a job
   HOSTS        the hosts themselves, such as host[0-9]"""
 
+#: For the manual.
+EXAMPLES = (
+    ("flux hostlist --count instance", "How many hosts this instance has."),
+    ("flux hostlist --expand 'node[1-3]'", "The names, one by one."),
+    ("flux hostlist --minus 'a[1-9]' 'a[3-4]'", "The first list without the second."),
+)
+SEE_ALSO = ("getattr",)
+
 #: Options whose argument may begin with a minus sign.
 _SIGNED = ("-n", "--nth", "-L", "--limit")
 

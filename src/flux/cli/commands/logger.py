@@ -12,13 +12,25 @@ COMMAND = Command(
     "logger",
     "Create a Flux log entry",
     [
-        Option("s", "severity", f"How serious it is: {', '.join(SEVERITIES)}. Default: notice.", "LEVEL"),
+        Option(
+            "s",
+            "severity",
+            f"How serious it is: {', '.join(SEVERITIES)}. Default: notice.",
+            "LEVEL",
+            complete="|".join(SEVERITIES),
+        ),
         Option("n", "appname", "The program that the entry is from. Default: logger.", "NAME"),
     ],
     arguments="[message ...]",
     words=(0, None),
     permute=True,
     help_status=1,
+    description="Writes a message to the log of the instance, or each line of standard input if there is none.",
+    examples=(
+        ("flux logger --severity=err the disk is full", "An error."),
+        ("make 2>&1 | flux logger --appname=make", "What a program prints, line by line."),
+    ),
+    see_also=("dmesg",),
 )
 
 

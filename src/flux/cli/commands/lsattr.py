@@ -13,6 +13,9 @@ COMMAND = Command(
     "List broker attributes",
     [Option("v", "values", "List values too.")],
     builtin=True,
+    description="Prints the names of the broker's attributes, sorted.",
+    examples=(("flux lsattr -v", "Names and values; - is an attribute without a value."),),
+    see_also=("getattr", "setattr"),
 )
 
 

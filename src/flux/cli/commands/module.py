@@ -21,16 +21,24 @@ _HOW = [
     ),
 ]
 _REMOVE = ([_FORCE, _CANCEL], "module", (1, 1))
+_LOADED = ("@module",)
 
 COMMAND = Command(
     "module",
     "Load, remove and look at broker modules",
     subcommands=[
         Command("module list", "List modules", [Option("l", "long", "With the paths of the modules.")]),
-        Command("module remove", "Unload a module", *_REMOVE),
-        Command("module unload", "Unload a module", *_REMOVE),
-        Command("module load", "Load a module", _HOW, "module [ARGS...]", (1, None)),
-        Command("module reload", "Unload a module and load it again", [_FORCE, _CANCEL, *_HOW], "module", (1, None)),
+        Command("module remove", "Unload a module", *_REMOVE, complete=_LOADED),
+        Command("module unload", "Unload a module", *_REMOVE, complete=_LOADED),
+        Command("module load", "Load a module", _HOW, "module [ARGS...]", (1, None), complete=("@file",)),
+        Command(
+            "module reload",
+            "Unload a module and load it again",
+            [_FORCE, _CANCEL, *_HOW],
+            "module",
+            (1, None),
+            complete=("@module|@file",),
+        ),
         Command(
             "module stats",
             "Show or clear statistics of a module",
@@ -44,6 +52,7 @@ COMMAND = Command(
             ],
             "module",
             (1, 1),
+            complete=_LOADED,
         ),
         Command(
             "module debug",
@@ -56,6 +65,7 @@ COMMAND = Command(
             ],
             "module",
             (1, 1),
+            complete=_LOADED,
         ),
         Command(
             "module trace",
@@ -70,9 +80,19 @@ COMMAND = Command(
             ],
             "[module...]",
             (0, None),
+            complete=_LOADED,
         ),
     ],
     help_status=1,
+    description="A module is a part of the broker: a service with a name, or something that is done in the background. "
+    "Modules of one's own are Python files; they run as a process of their own unless they are loaded into the "
+    "broker's.",
+    examples=(
+        ("flux module list", "What is loaded."),
+        ("flux module load ./greeter.py --lang=de", "Load a file, with an argument for it."),
+        ("flux module trace --human heartbeat", "Watch the messages of a module."),
+    ),
+    see_also=("ping", "dmesg"),
 )
 
 _STATES = "IRFX"

@@ -25,6 +25,14 @@ COMMAND = Command(
     ],
     arguments="TARGET",
     words=(1, 1),
+    complete=("@module",),
+    description="Sends requests to a service and prints how long each answer takes, and the way it went. TARGET is a "
+    "service, a rank, a host, any, or upstream; or RANK!SERVICE for a service on a rank.",
+    examples=(
+        ("flux ping --count=3 --interval=100ms broker", "Three requests to the broker, a tenth of a second apart."),
+        ("flux ping -c1 '0!heartbeat'", "One to the module heartbeat on rank 0."),
+    ),
+    see_also=("module", "uptime"),
 )
 
 _NODEIDS = {"any": FLUX_NODEID_ANY, "upstream": FLUX_NODEID_UPSTREAM}

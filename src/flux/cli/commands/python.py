@@ -15,6 +15,12 @@ COMMAND = Command(
     arguments="[ARGUMENTS OF PYTHON...]",
     words=(0, None),
     builtin=True,
+    complete=("@file",),
+    description="Runs the Python interpreter that flux itself runs in, with the flux package in its PYTHONPATH. All "
+    "arguments are the interpreter's, but for a first one: --get-path prints the directory of the package, "
+    "--list-versions the interpreters that there are.",
+    examples=(("flux python script.py", "Run a program."), ("flux python --get-path", "For a PYTHONPATH.")),
+    see_also=("env",),
 )
 
 

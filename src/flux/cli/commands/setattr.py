@@ -14,6 +14,11 @@ COMMAND = Command(
     arguments="name value",
     words=(2, 2),
     builtin=True,
+    complete=("@attribute", ""),
+    description="Sets an attribute of the broker. Most say what is so and cannot be set; those that can take effect at "
+    "once. Attributes that only matter at the start are set with flux start -S.",
+    examples=(("flux setattr log-stderr-level 7", "Show all log messages on the broker's stderr."),),
+    see_also=("getattr", "lsattr", "start"),
 )
 
 

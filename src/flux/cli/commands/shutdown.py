@@ -33,6 +33,11 @@ COMMAND = Command(
     arguments="[TARGET]",
     words=(0, 1),
     builtin=True,
+    description="Ends an instance: its initial program is told to stop, cleanup commands and rc3 are run, and the "
+    "broker exits. What it logs meanwhile is shown. TARGET is a URI, or what flux uri resolves to one; without it, it "
+    "is the instance that this runs in.",
+    examples=(("flux shutdown --quiet", "End this instance, showing only what is wrong."),),
+    see_also=("start", "uri"),
 )
 
 _QUIET, _NORMAL, _VERBOSE = 4, 6, 7

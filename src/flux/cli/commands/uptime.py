@@ -11,7 +11,16 @@ from flux.cli.tool import Failure, call, connect, run, show, text_of
 from flux.core.handle import Flux
 from flux.idset import IDset
 
-COMMAND = Command("uptime", "Tell how long Flux has been up and running", words=(0, None), builtin=True)
+COMMAND = Command(
+    "uptime",
+    "Tell how long Flux has been up and running",
+    words=(0, None),
+    builtin=True,
+    description="Prints in one line the time, the state of the instance and since when it has had it, its owner, how "
+    "deep in the hierarchy it is, and its size.",
+    examples=(("flux uptime", "How is this instance?"),),
+    see_also=("getattr", "dmesg"),
+)
 
 
 def short_duration(seconds: float) -> str:

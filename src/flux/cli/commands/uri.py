@@ -12,9 +12,17 @@ from flux.util import CLIMain
 
 LOGGER = logging.getLogger("flux-uri")
 
+#: For the manual.
+EXAMPLES = (
+    ("flux uri --remote local:///tmp/flux-a1b2c3/local-0", "How to name an instance of this machine on another one."),
+    ("flux uri pid:1234", "The instance that a process belongs to."),
+)
+SEE_ALSO = ("proxy", "start")
 
-def parser(resolver: FluxURIResolver) -> FluxArgumentParser:
-    """The options. Help lists what `resolver` can resolve."""
+
+def parser(resolver: FluxURIResolver | None = None) -> FluxArgumentParser:
+    """The options. Help lists what `resolver`, by default a new one, can resolve."""
+    resolver = resolver or FluxURIResolver()
     schemes = "\n".join(f"  {name:<10}  {text}" for name, text in resolver.plugins().items())
     result = FluxArgumentParser(
         prog="flux-uri",

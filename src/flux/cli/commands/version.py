@@ -9,7 +9,16 @@ from flux.cli.options import Command, Parsed
 from flux.cli.tool import call, connect, run, show
 from flux.version import CORE_VERSION, FLUXLET_VERSION
 
-COMMAND = Command("version", "Display flux version information", words=(0, None), builtin=True)
+COMMAND = Command(
+    "version",
+    "Display flux version information",
+    words=(0, None),
+    builtin=True,
+    description="Prints the version of flux-core that commands and library are compatible with, that of the broker if "
+    "FLUX_URI names one, and that of Fluxlet.",
+    examples=(("flux version", "The same as flux --version."),),
+    see_also=("help",),
+)
 
 
 def _body(parsed: Parsed) -> int:
