@@ -9,6 +9,10 @@ from importlib import import_module
 
 #: Where the names of this package are.
 _PLACES = {
+    "BatchConfig": "flux.job._utils",
+    "Jobspec": "flux.job.Jobspec",
+    "JobspecV1": "flux.job.Jobspec",
+    "validate_jobspec": "flux.job.Jobspec",
     "JobID": "flux.job.JobID",
     "id_encode": "flux.job.JobID",
     "id_parse": "flux.job.JobID",
