@@ -1,24 +1,23 @@
 """Jobs: submit, wait, watch, cancel, list them (spec 06, section 15; spec 08).
 
-Names load with the submodule that has them when they are first used.
+Names that are also those of submodules (`flux.job.JobID` is the class, not the module it is in) are imported at
+once, for importing such a submodule would put it in their place. The others load when they are first used.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-#: Where the names of this package are.
+from flux.job.JobID import JobID, id_encode, id_parse
+from flux.job.Jobspec import Jobspec, JobspecV1, validate_jobspec
+
+#: Where the other names of this package are.
 _PLACES = {
     "BatchConfig": "flux.job._utils",
-    "Jobspec": "flux.job.Jobspec",
-    "JobspecV1": "flux.job.Jobspec",
-    "validate_jobspec": "flux.job.Jobspec",
-    "JobID": "flux.job.JobID",
-    "id_encode": "flux.job.JobID",
-    "id_parse": "flux.job.JobID",
+    "EventLogEvent": "flux.eventlog",
 }
 
-__all__ = sorted(_PLACES)
+__all__ = ["JobID", "Jobspec", "JobspecV1", "id_encode", "id_parse", "validate_jobspec", *_PLACES]
 
 
 def __getattr__(name: str) -> object:
@@ -26,5 +25,5 @@ def __getattr__(name: str) -> object:
     if place is None:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     value = getattr(import_module(place), name)
-    globals()[name] = value  # a submodule of the same name is hidden behind it, as in the reference
+    globals()[name] = value
     return value
