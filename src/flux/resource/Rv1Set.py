@@ -224,6 +224,10 @@ class Rv1Set(ResourceSetImplementation):
         """R's ``scheduling`` part, if it was kept."""
         return self._scheduling
 
+    @scheduling.setter
+    def scheduling(self, value: Any) -> None:
+        self._scheduling = value
+
     # Sets.
 
     def _copy(self, ranks: Iterable[int]) -> Rv1Set:
