@@ -126,7 +126,7 @@ class Broker:
 
         self.reactor.timer(0.0, 0.0, unload).start()
 
-    def module_failed(self, module: LoadedModule, exc: Exception) -> None:
+    def module_failed(self, module: LoadedModule, exc: BaseException) -> None:
         """A module's handler has raised: logged, and the module ends, unless the broker is nothing without it."""
         import traceback  # for what should not happen
 

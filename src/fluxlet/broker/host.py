@@ -3,11 +3,13 @@
 A module sees what a program sees: a `flux.Flux`. Its connector hands messages to the broker, and what is for it
 is dispatched where it arrives, without passing through a queue and the loop.
 
-A handler that takes long stops everybody: that is logged, once it is over, with the module's name.
+A handler that takes long stops everybody: that is logged, once it is over, with the module's name. What a callback
+raises, of whatever kind it is, is the failure of its module (`fluxlet.broker.module_reactor`): it ends, not the broker.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from syslog import LOG_WARNING
 from time import monotonic
@@ -15,20 +17,19 @@ from typing import TYPE_CHECKING
 
 from flux.brokermod import BrokerModule
 from flux.connector.inproc import InprocConnector
-from flux.constants import FLUX_MSGTYPE_RESPONSE
+from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGTYPE_RESPONSE
 from flux.core.flux_t import FluxT
 from flux.core.handle import Flux
 from flux.core.link import Link
 from flux.message import Message
+from flux.reactor import tls
 from fluxlet.broker.loaded import STATUS_EXITED, STATUS_FINALIZING, STATUS_RUNNING, LoadedModule
+from fluxlet.broker.module_reactor import PATIENCE, ModuleReactor
 from fluxlet.broker.standard import StandardMethods
 from fluxlet.service import Service
 
 if TYPE_CHECKING:
     from fluxlet.broker.broker import Broker
-
-#: For so long, in seconds, a module may keep the broker's thread before that is logged.
-PATIENCE = 1.0
 
 
 class ModuleHandle(FluxT):
@@ -43,10 +44,14 @@ class ModuleHandle(FluxT):
         started = monotonic()
         try:
             return super().dispatch()
-        except Exception as exc:  # noqa: BLE001  # whatever a module raises must not end the broker's loop
+        except KeyboardInterrupt:
+            raise  # of the whole process
+        except BaseException as exc:  # noqa: BLE001  # whatever a module raises must not end the broker's loop
             self._module.failed(exc)
             return False
         finally:
+            if tls.exception is not None:
+                self._module.take_exception()
             if monotonic() - started > PATIENCE:
                 self._module.report_block(started, "a callback")
 
@@ -61,12 +66,14 @@ class Module(LoadedModule):
         self.connector = InprocConnector(self.post, broker.attributes.visible, self._subscribe)
         self.link = Link(self.connector, 0)
         self.core = ModuleHandle(self.link, self)
-        self.core.set_reactor(broker.reactor)
+        self.reactor = ModuleReactor(broker.reactor, self)
+        self.core.set_reactor(self.reactor)
         self.core.aux[b"flux::name"] = name.encode()
         self.core.aux[b"fluxlet::module"] = self
         self.flux = Flux(handle=self.core)
         self.flux.log_set_appname(name)
         self.standard: StandardMethods | None = None
+        self._failed = False
 
     @property
     def rank(self) -> int:
@@ -91,6 +98,9 @@ class Module(LoadedModule):
         self.status = STATUS_FINALIZING
         if isinstance(self.instance, Service):
             self.instance.stop_service()
+        if self.pending is None:
+            # Of those who keep their requests themselves; what others leave open, the router knows.
+            self._abandon_coroutines()
         for watcher in list(self.flux._active_watchers):
             if hasattr(watcher, "destroy"):
                 watcher.destroy()
@@ -99,9 +109,24 @@ class Module(LoadedModule):
         self.instance = None
         self.status = STATUS_EXITED
 
-    def failed(self, exc: Exception) -> None:
-        """A callback of the module has raised."""
-        self.broker.module_failed(self, exc)
+    def _abandon_coroutines(self) -> None:
+        """Fails the requests whose `async def` handlers have not come to their end."""
+        for due in tuple(self.core.alive):
+            request = getattr(due, "request", None)
+            if request is not None and not request.flags & FLUX_MSGFLAG_NORESPONSE:
+                self.flux.respond_error(request, errno.EHOSTUNREACH, "module disconnect")
+
+    def failed(self, exc: BaseException) -> None:
+        """A callback of the module has raised. It is over: what else fails until it is gone says nothing new."""
+        if not self._failed:
+            self._failed = not self.internal
+            self.broker.module_failed(self, exc)
+
+    def take_exception(self) -> None:
+        """What was kept for a `reactor_run` of the module's to raise is its failure."""
+        exc, tls.exception = tls.exception, None
+        if exc is not None:
+            self.failed(exc)
 
     def _subscribe(self, topic: bytes, subscribe: bool) -> None:
         if subscribe:
@@ -121,8 +146,12 @@ class Module(LoadedModule):
         try:
             if kind != FLUX_MSGTYPE_RESPONSE or not self.link.deliver(message):
                 self.core.dispatcher.dispatch(self.core, message)
-        except Exception as exc:  # noqa: BLE001  # whatever a module raises must not end the broker
+        except KeyboardInterrupt:
+            raise  # of the whole process
+        except BaseException as exc:  # noqa: BLE001  # whatever a module raises must not end the broker
             self.failed(exc)
+        if tls.exception is not None:
+            self.take_exception()
         if monotonic() - started > PATIENCE:
             self.report_block(started, f"handler of {message.topic}")
 

@@ -9,11 +9,13 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flux.constants import (
+    FLUX_MSGFLAG_NORESPONSE,
     FLUX_MSGFLAG_UPSTREAM,
     FLUX_MSGTYPE_REQUEST,
     FLUX_ROLE_NONE,
@@ -88,6 +90,12 @@ class LoadedModule(Endpoint):
         deliveries: list[Delivery] = []
         for notice in self.notices.take():
             deliveries += router.receive(notice, self)
+        if self.pending is None:
+            for message in self.held or ():
+                if message._type == FLUX_MSGTYPE_REQUEST and not message.flags & FLUX_MSGFLAG_NORESPONSE:
+                    error = router.error(message, errno.EHOSTUNREACH, "module disconnect")
+                    deliveries += router.receive(error, self)
+        self.held = None
         self.broker.route(deliveries + router.detach(self, "module disconnect"))
 
     # Holding messages back, and looking at them.

@@ -6,6 +6,15 @@ an instance are in `flux.cli.commands`, those that are part of one in `fluxlet.c
 
 from __future__ import annotations
 
+#: The options of `flux` itself: letter, name, what it does.
+FLAGS = (
+    ("h", "help", "Display this message."),
+    ("v", "verbose", "Be verbose about environment and command search."),
+    ("V", "version", "Display versions."),
+    ("p", "parent", "Run the command against the parent instance. Repeatable."),
+    ("r", "root", "Run the command against the root instance."),
+)
+
 #: The groups of the list that `flux --help` prints, in order; "" is not listed.
 GROUPS = (
     ("jobs", "Commands to run and submit jobs"),
@@ -16,13 +25,16 @@ GROUPS = (
 
 #: name -> (where its function is, its group, what it does in a line)
 BUILTINS: dict[str, tuple[str, str, str]] = {
+    "admin": ("flux.cli.commands.admin:main", "instance", "Commands for the administrator of an instance"),
     "broker": ("fluxlet.cmd.broker:main", "", "Run one broker of a Flux instance"),
+    "completion": ("fluxlet.cmd.completion:main", "other", "Print the completion of a shell"),
     "config": ("fluxlet.cmd.config:main", "instance", "Query and change the configuration of the instance"),
+    "cron": ("flux.cli.commands.cron:main", "instance", "Run commands by time, date or event"),
     "dmesg": ("flux.cli.commands.dmesg:main", "instance", "Print or follow the log of the instance"),
     "env": ("flux.cli.commands.env:main", "other", "Print or run a command in the environment of Flux"),
     "event": ("flux.cli.commands.event:main", "other", "Publish and subscribe to events"),
     "getattr": ("flux.cli.commands.getattr:main", "instance", "Get a broker attribute"),
-    "help": ("flux.cli.commands.help:main", "other", "Show help for a command"),
+    "help": ("fluxlet.cmd.help:main", "other", "Show help for a command"),
     "hostlist": ("flux.cli.commands.hostlist:main", "other", "Fetch, combine and print host lists"),
     "logger": ("flux.cli.commands.logger:main", "other", "Write to the log of the instance"),
     "lsattr": ("flux.cli.commands.lsattr:main", "instance", "List broker attributes"),

@@ -14,23 +14,16 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from fluxlet.cmd.builtins import BUILTINS, GROUPS
+from fluxlet.cmd.builtins import BUILTINS, FLAGS, GROUPS
 
 if TYPE_CHECKING:
     from flux.core.handle import Flux
 
-_USAGE = """\
-Usage: flux [OPTIONS] COMMAND ARGS
-  -h, --help             Display this message.
-  -v, --verbose          Be verbose about environment and command search.
-  -V, --version          Display versions.
-  -p, --parent           Run the command against the parent instance. Repeatable.
-  -r, --root             Run the command against the root instance.
-
+_MORE = """
 For general Flux documentation, please visit
     https://flux-framework.readthedocs.io"""
 
-_FLAGS = {"h": "help", "v": "verbose", "V": "version", "p": "parent", "r": "root"}
+_FLAGS = {letter: name for letter, name, _ in FLAGS}
 _MAX_DISTANCE = 3
 _MAX_SUGGESTIONS = 3
 
@@ -112,7 +105,9 @@ def _unrecognized(word: str) -> DriverError:
 
 def usage() -> str:
     """The text of `flux --help`."""
-    parts = [_USAGE]
+    parts = ["Usage: flux [OPTIONS] COMMAND ARGS"]
+    parts += [f"  -{letter}, --{name:<17} {text}" for letter, name, text in FLAGS]
+    parts.append(_MORE)
     for group, title in GROUPS:
         lines = [f"   {name:<18} {text}" for name, (_, member, text) in sorted(BUILTINS.items()) if member == group]
         if lines:

@@ -47,8 +47,8 @@ COMMAND = Command(
     builtin=True,
     complete=("", "@program", "@file"),
     description="Runs a command, or a shell, with FLUX_URI naming a socket of its own, through which it reaches "
-    "another instance: one on another machine, or that of a job. The words are joined and given to the shell, so quote what is "
-    "not to be split again. The connection is made once, however many programs use it.",
+    "another instance: one on another machine, or that of a job. The words are joined and given to the shell, so quote "
+    "what is not to be split again. The connection is made once, however many programs use it.",
     examples=(
         ("flux proxy ssh://host/run/user/1000/flux/local flux uptime", "Ask an instance on another machine."),
         ("flux proxy local:///tmp/flux-a1b2c3/local-0", "A shell, with access to an instance on this one."),

@@ -22,7 +22,7 @@ NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
     *("config", "uptime", "shutdown", "module", "overlay"),
 )
-INSTANCE_SIDE = ("relay", "proxy", "config")
+INSTANCE_SIDE = ("relay", "proxy", "config", "help")
 PARSERS = {"uri": lambda: uri.parser(FluxURIResolver()), "hostlist": hostlist.parser}
 
 
