@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import errno
-import os
 from importlib import import_module
 from typing import Any
 
@@ -89,19 +87,18 @@ def _kvs_key(buffer: Any, size: int, jobid: int, key: bytes | None) -> int:
     return len(path)
 
 
-def _signed(jobspec: bytes) -> str:
-    """The request J of an instance's owner: signed with mechanism `none` (spec 06, section 2)."""
-    header = f"version\0i1\0userid\0i{os.getuid()}\0mechanism\0snone\0".encode()
-    return f"{base64.b64encode(header).decode()}.{base64.b64encode(jobspec).decode()}.none"
-
-
 @function("flux_job_submit", HANDLE, TEXT, INT, INT)
 def _submit(ctx: FluxT, jobspec: bytes | None, urgency: int, flags: int) -> FutureState:
     if jobspec is None:
         raise local_error(errno.EINVAL)
-    signed = text_of(jobspec) if flags & FLUX_JOB_PRE_SIGNED else _signed(jobspec)
-    request = {"J": signed, "urgency": urgency, "flags": flags & ~FLUX_JOB_PRE_SIGNED}
-    return ctx.rpc(b"job-ingest.submit", dump_payload(request), FLUX_NODEID_ANY, 0)
+    # As above: loaded by name.
+    signing = import_module("flux.job._sign")
+    plain = flags & ~FLUX_JOB_PRE_SIGNED
+    if plain != flags:
+        request = dump_payload({"J": text_of(jobspec), "urgency": urgency, "flags": plain})
+    else:
+        request = signing.payload(jobspec, urgency, flags)
+    return ctx.rpc(b"job-ingest.submit", request, FLUX_NODEID_ANY, 0)
 
 
 @function("flux_job_raise", HANDLE, UINT64, TEXT, INT, TEXT)
