@@ -2,7 +2,8 @@
 
     source <(flux completion bash)
 
-The same texts are installed where shells look for them, `share/` of the wheel.
+Where shells look, `share/` of the wheel, files of a line are installed: they have the command that is there make the text
+when Tab is first pressed, so that it is never that of another version.
 
 Rules:
 - What is offered is what `fluxlet.cmd.manual` says: sub-commands, options, words, and kinds of things.
@@ -204,8 +205,8 @@ def _zsh_action(complete: str) -> str:
     }
     actions += [functions[kind] for kind in kinds]
     if len(actions) < 2:
-        # A blank would have _arguments show a message, beside which it completes nothing.
-        return "".join(actions) or "{:}"
+        # Nothing to offer. (The action {:} would keep _arguments from completing what comes behind.)
+        return "".join(actions) or "( )"
     alternatives = " ".join(f'"{number}:value:{action}"' for number, action in enumerate(actions))
     return f"{{_alternative {alternatives}}}"
 
@@ -234,20 +235,21 @@ def zsh(top: Page) -> str:
     functions = []
     for page in top.walk():
         lines = [spec for option in page.options for spec in _zsh_option(option)]
-        ends = "" if page.permute else " -A '-*'"
+        # Options end at the first argument. (_arguments -A says so too, but then takes an option's own for one.)
+        ends = "" if page.permute else "(-)"
         body = [f"{_zsh_function(page)}() {{"]
         if page.subcommands:
             body += ["    local curcontext=$curcontext state line", "    typeset -A opt_args"]
-            lines += [f"'1:command:{_zsh_function(page)}_commands'", "'*:: :->rest'"]
+            lines += [f"'{ends}1:command:{_zsh_function(page)}_commands'", f"'{ends}*:: :->rest'"]
         else:
             count = len(page.complete)
             for number, complete in enumerate(page.complete, 1):
                 place = "*" if page.endless and number == count else str(number)
-                lines.append(_single(f"{place}: :{_zsh_action(complete)}"))
+                lines.append(_single(f"{ends}{place}: :{_zsh_action(complete)}"))
             if not count and page.endless:
-                lines.append("'*: :{:}'")
+                lines.append(_single(f"{ends}*: :( )"))
         start = "    _arguments -C -s -S" if page.subcommands else "    _arguments -s -S"
-        body.append(" \\\n        ".join([start + ends, *lines]))
+        body.append(" \\\n        ".join([start, *lines]))
         if page.subcommands:
             body += ["    [[ $state == rest ]] && case $words[1] in"]
             body += [f"        {sub.name.rpartition(' ')[2]}) {_zsh_function(sub)} ;;" for sub in page.subcommands]
@@ -367,17 +369,20 @@ def fish(top: Page) -> str:
     )
 
 
-#: Shell: its text for the commands, and where the file of it goes below `share/`.
-SHELLS: dict[str, tuple[Callable[[Page], str], str]] = {
-    "bash": (bash, "bash-completion/completions/flux"),
-    "zsh": (zsh, "zsh/site-functions/_flux"),
-    "fish": (fish, "fish/vendor_completions.d/flux.fish"),
+#: Shell: what makes its text.
+SHELLS: dict[str, Callable[[Page], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
+
+#: Shell: its file below `share/`.
+INSTALLED = {
+    "bash": "bash-completion/completions/flux",
+    "zsh": "zsh/site-functions/_flux",
+    "fish": "fish/vendor_completions.d/flux.fish",
 }
 
 
 def text_for(shell: str) -> str:
     """The completion of a shell. Raises KeyError for one that is not known."""
-    return SHELLS[shell][0](driver_page())
+    return SHELLS[shell](driver_page())
 
 
 def _body(parsed: Parsed) -> int:
