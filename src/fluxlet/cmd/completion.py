@@ -2,8 +2,8 @@
 
     source <(flux completion bash)
 
-Where shells look, `share/` of the wheel, files of a line are installed: they have the command that is there make the text
-when Tab is first pressed, so that it is never that of another version.
+Where shells look (`share/` of the wheel) files of a line are installed: they have the command that is there make the
+text, when Tab is first pressed, so that it is never that of another version.
 
 Rules:
 - What is offered is what `fluxlet.cmd.manual` says: sub-commands, options, words, and kinds of things.
