@@ -1,4 +1,4 @@
-"""What the documents say is so: links lead somewhere, the reference is that of the code, examples print what is shown.
+"""What the documents say is so: links lead somewhere, examples print what is shown.
 
 In README.md, CONTRIBUTING.md and docs/, a fenced block is
 
@@ -12,7 +12,6 @@ The blocks of one document share a directory, and are used in the order of the t
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import re
 import shlex
@@ -21,7 +20,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -96,26 +95,6 @@ def test_every_document_can_be_reached_from_the_readme() -> None:
 def test_files_that_a_document_names_exist(document: Path) -> None:
     named = re.findall(r"`((?:src|tests|docs|examples|benchmarks)/[\w./-]+)`", document.read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []
-
-
-# The reference.
-
-
-def load_generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_reference_is_that_of_the_code() -> None:
-    pages = load_generator().pages()
-    written = {path.name: path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md")}
-    assert written.keys() == pages.keys()
-    for name, text in pages.items():
-        assert written[name] == text, f"docs/reference/{name} is out of date: run docs/generate.py"
 
 
 # Examples.
