@@ -115,6 +115,18 @@ class Service(BrokerModule):
         answer = await self.handle.rpc("event.publish", request, 0)
         return int(answer["seq"])
 
+    async def start_service(self) -> None:
+        """Called when the handlers are registered: for what takes awaiting others before the module runs.
+
+        Until it has returned the module is being loaded, and rc1 does not go on. OSError: it cannot be loaded.
+        """
+
+    async def finish_service(self) -> None:
+        """Called before the module is removed in an orderly way: for what takes awaiting others at the end.
+
+        It still serves meanwhile. An OSError is logged, and the module is removed all the same.
+        """
+
     def stop_service(self) -> None:
         """Called when the module is unloaded: let go of timers, pending requests and whatever else it holds."""
 

@@ -99,14 +99,20 @@ class Broker:
         path: str = "builtin",
         internal: bool = False,
         args: tuple[str, ...] = (),
+        started: Callable[[OSError | None], None] | None = None,
     ) -> Module:
-        """Loads a module into this process. Raises OSError(EEXIST) for a name in use."""
+        """Loads a module into this process. Raises OSError(EEXIST) for a name in use, and what its constructor raises.
+
+        Args:
+            started: called once when the module runs, or with the reason why it has ended instead, which it may have
+                taken time to find out; None: that is then a failure as later ones are.
+        """
         if name in self.modules or name.encode() in self.router.services:
             raise FileExistsError(17, f"module {name} is loaded already")
         module = Module(self, name, path, internal)
         self.modules[name] = module
         try:
-            module.start(factory, args)
+            module.start(factory, args, started)
         except BaseException:
             del self.modules[name]
             module.stop()

@@ -25,7 +25,7 @@ INTERNAL = {
     "state-machine": "fluxlet.modules.state_machine:StateMachineService",
 }
 
-#: As above; in `module.list`.
+#: As above; in `module.list`. In order of loading: what a module needs comes before it.
 LISTED = {
     "config": "fluxlet.modules.config:Config",
     "connector-local": "fluxlet.modules.connector_local:ConnectorLocal",
@@ -36,9 +36,31 @@ LISTED = {
 }
 
 
+#: Those of LISTED that are there before anybody can talk to the broker, and until nobody can any more. The others come
+#: and go with rc1 and rc3 (`fluxlet.broker.rc`).
+FIRST = ("config", "connector-local", "groups", "rexec", "overlay")
+
+#: Those of LISTED that only rank 0 has.
+ONLY_RANK_0 = frozenset(("cron", "content-sqlite", "job-manager", "job-exec", "job-list", "sched-simple"))
+
+
+def load_first(broker: Broker) -> None:
+    """Loads what a broker is nothing without. Raises OSError if one cannot start, for the configuration, say."""
+    for name in INTERNAL:
+        _load(broker, name, INTERNAL, internal=True)
+    for name in FIRST:
+        if name in LISTED:
+            _load(broker, name, LISTED)
+
+
 def load_builtins(broker: Broker) -> None:
-    """Loads the built-in services. Raises OSError if one cannot start, for the configuration, say."""
-    for table, internal in ((INTERNAL, True), (LISTED, False)):
-        for name, place in table.items():
-            module, _, cls = place.partition(":")
-            broker.load(name, getattr(import_module(module), cls), internal=internal)
+    """Loads all built-in services, for a broker that has no rc1. Raises as load_first."""
+    load_first(broker)
+    for name in LISTED:
+        if name not in FIRST and (not broker.rank or name not in ONLY_RANK_0):
+            _load(broker, name, LISTED)
+
+
+def _load(broker: Broker, name: str, table: dict[str, str], internal: bool = False) -> None:
+    module, _, cls = table[name].partition(":")
+    broker.load(name, getattr(import_module(module), cls), internal=internal)

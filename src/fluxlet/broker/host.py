@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from syslog import LOG_WARNING
+from syslog import LOG_ERR, LOG_WARNING
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from flux.brokermod import BrokerModule
 from flux.connector.inproc import InprocConnector
 from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGTYPE_RESPONSE
+from flux.core.coroutine import spawn
 from flux.core.flux_t import FluxT
 from flux.core.handle import Flux
 from flux.core.link import Link
 from flux.message import Message
-from flux.reactor import tls
+from flux.reactor import Timer, tls
 from fluxlet.broker.loaded import STATUS_EXITED, STATUS_FINALIZING, STATUS_RUNNING, LoadedModule
 from fluxlet.broker.module_reactor import PATIENCE, ModuleReactor
 from fluxlet.broker.standard import StandardMethods
@@ -74,20 +75,81 @@ class Module(LoadedModule):
         self.flux.log_set_appname(name)
         self.standard: StandardMethods | None = None
         self._failed = False
+        self._started: Callable[[OSError | None], None] | None = None
+        self._finishing: Timer | None = None
 
     @property
     def rank(self) -> int:
         """The broker's."""
         return self.broker.rank
 
-    def start(self, factory: Callable[..., BrokerModule], args: tuple[str, ...] = ()) -> None:
-        """Makes the module's object, which registers its handlers. Raises what its constructor raises."""
+    def start(
+        self,
+        factory: Callable[..., BrokerModule],
+        args: tuple[str, ...] = (),
+        started: Callable[[OSError | None], None] | None = None,
+    ) -> None:
+        """Makes the module's object, which registers its handlers. `started`: as of `Broker.load`.
+
+        Raises what its constructor raises.
+        """
         self.broker.router.attach(self)
         self.broker.router.services[self.name.encode()] = self
         if self.has_standard_methods:
             self.standard = StandardMethods(self, "" if self.internal else self.broker.router.uuid.decode())
         self.instance = factory(self.flux, self.broker, *args)
+        self._started = started
+        if isinstance(self.instance, Service) and type(self.instance).start_service is not Service.start_service:
+            spawn(self.flux, self._start_up(self.instance))
+        else:
+            self._runs()
+
+    async def _start_up(self, service: Service) -> None:
+        try:
+            await service.start_service()
+        except OSError as exc:
+            if self._started is None:
+                self.failed(exc)
+            else:
+                self.broker.unload_soon(self)
+                self._tell(exc)
+        else:
+            self._runs()
+
+    def _runs(self) -> None:
         self.status = STATUS_RUNNING
+        self._tell(None)
+
+    def _tell(self, error: OSError | None) -> None:
+        """Tells who waits for the module to run."""
+        started, self._started = self._started, None
+        if started is not None:
+            started(error)
+
+    def finish(self, then: Callable[[], None]) -> None:
+        """Lets the module come to its end while it still serves; `then` is called from the loop when it has."""
+        timer = self.broker.reactor.timer(0.0, 0.0, then)
+        service = self.instance
+        takes_time = isinstance(service, Service) and type(service).finish_service is not Service.finish_service
+        if not takes_time or self.status != STATUS_RUNNING:
+            timer.start()
+            return
+        assert isinstance(service, Service)
+        self.status = STATUS_FINALIZING
+        self._finishing = timer
+        spawn(self.flux, self._finish(service))
+
+    async def _finish(self, service: Service) -> None:
+        try:
+            await service.finish_service()
+        except OSError as exc:
+            self.broker.log.write(LOG_ERR, f"at its end: {exc.strerror}", self.name)
+        self._finished()
+
+    def _finished(self) -> None:
+        timer, self._finishing = self._finishing, None
+        if timer is not None:
+            timer.start()
 
     def leave(self) -> None:
         """Ends the module, as soon as nothing of it runs."""
@@ -108,6 +170,8 @@ class Module(LoadedModule):
         self.flux.handle = None
         self.instance = None
         self.status = STATUS_EXITED
+        self._tell(OSError(errno.ECONNRESET, "the module has ended before it ran"))
+        self._finished()
 
     def _abandon_coroutines(self) -> None:
         """Fails the requests whose `async def` handlers have not come to their end."""

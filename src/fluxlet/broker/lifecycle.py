@@ -6,7 +6,7 @@ Rules:
 - The exit code is that of the first failure: initial program, then cleanup, then rc3.
 - A terminating signal sends SIGHUP to what runs, as the reference does. A second SIGINT or SIGTERM means it:
   SIGTERM; every further one is SIGKILL (section 17).
-- rc1 and rc3 are in this process: their attributes name commands only if the user has set some.
+- rc1 and rc3 are in this process (`fluxlet.broker.rc`), unless the user's attributes name commands of his own.
 - Nothing is taken apart within a handler: in the state unload-builtins the loop is stopped, and its caller ends
   the modules.
 """
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from flux.reactor import Timer
 from flux.util.durations import parse_fsd
-from fluxlet.broker.builtins import LISTED
+from fluxlet.broker.builtins import FIRST
 from fluxlet.broker.guardian import Guardian, members
 from fluxlet.broker.host import Module
 from fluxlet.broker.program import (
@@ -33,6 +33,7 @@ from fluxlet.broker.program import (
     program_environment,
     usable_shell,
 )
+from fluxlet.broker.rc import Rc
 from fluxlet.broker.state import StateMachine, Transition
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class LifeCycle:
         self._rc2_group = 0
         self._command: Run | None = None
         self._commands: deque[tuple[str, Program]] = deque()
+        self._rc: Rc | None = None
         self._stops = 0
         self._goodbye_timer: Timer | None = None
         self._actions: dict[str, Callable[[], None]] = {
@@ -151,24 +153,41 @@ class LifeCycle:
 
         step()
 
-    def _rc_commands(self, name: str) -> list[tuple[str, Program]]:
-        """What the user has us run as rc1 or rc3: a command of his own, or scripts."""
+    def _rc_line(self, name: str) -> str | None:
+        """The command that the user wants for rc1 or rc3, "" for none; None: he wants ours."""
         line = self.broker.attributes.visible.get(f"broker.{name}_path")
-        if line is not None and line != _RC_DEFAULTS[name]:
-            return [(f"{name}.0", command_line(line, self._shell()))] if line else []
+        return None if line == _RC_DEFAULTS[name] else line
+
+    def _rc_scripts(self, name: str) -> list[tuple[str, Program]]:
+        """The user's scripts that go with our rc1 or rc3 (spec 03, 2.5)."""
         scripts = []
         for directory in os.environ.get("FLUX_RC_EXTRA", "").split(":"):
             scripts += _executables(os.path.join(directory, f"{name}.d")) if directory else []
         return [(f"{name}.0", Program([script], script)) for script in scripts]
 
+    def _run_rc(self, name: str, done: Callable[[int], None]) -> None:
+        """Loads the modules, or removes them."""
+        runat = self.broker.modules["runat"]
+        assert isinstance(runat, Module)
+        self._rc = Rc(self.broker, runat.flux, os.environ)
+        self._rc.run(name, done)
+
     # The states.
 
     def _rc1(self) -> None:
-        commands = self._rc_commands("rc1")
-        if not commands:
+        line = self._rc_line("rc1")
+        if line is None:
+            self._run_rc("rc1", self._rc1_loaded)
+        elif line:
+            self._run_commands([("rc1.0", command_line(line, self._shell()))], self._rc1_done, all_of_them=False)
+        else:
             self.machine.post("rc1-none")
-            return
-        self._run_commands(commands, self._rc1_done, all_of_them=False)
+
+    def _rc1_loaded(self, code: int) -> None:
+        if code:
+            self._rc1_done(code)
+        else:
+            self._run_commands(self._rc_scripts("rc1"), self._rc1_done, all_of_them=False)
 
     def _rc1_done(self, code: int) -> None:
         if not code:
@@ -270,11 +289,17 @@ class LifeCycle:
             self.machine.post("children-none")
 
     def _rc3(self) -> None:
-        commands = self._rc_commands("rc3")
-        if not commands:
+        line = self._rc_line("rc3")
+        if line is None:
+            self._run_commands(self._rc_scripts("rc3"), self._rc3_unload, all_of_them=True)
+        elif line:
+            self._run_commands([("rc3.0", command_line(line, self._shell()))], self._rc3_done, all_of_them=True)
+        else:
             self.machine.post("rc3-none")
-            return
-        self._run_commands(commands, self._rc3_done, all_of_them=True)
+
+    def _rc3_unload(self, code: int) -> None:
+        self.fail(code)
+        self._run_rc("rc3", self._rc3_done)
 
     def _rc3_done(self, code: int) -> None:
         self.fail(code)
@@ -298,7 +323,7 @@ class LifeCycle:
 
     def _unload(self) -> None:
         for module in self.broker.modules.values():
-            if not module.internal and module.name not in LISTED:
+            if not module.internal and module.name not in FIRST:
                 self.broker.log.write(LOG_ERR, f"broker module '{module.name}' was not properly shut down")
                 self.fail()
         # Before anybody is told of this state: who watches sees the end of the connection instead.
@@ -338,6 +363,9 @@ class LifeCycle:
         elif state in ("init", "cleanup", "finalize") and self._command is not None:
             self._stops = min(self._stops + 1, len(_ESCALATION))
             self._stop_command(_ESCALATION[self._stops - 1])
+        elif state in ("init", "finalize") and self._rc is not None and self._rc.running:
+            self.broker.log.write(LOG_INFO, f"signal {int(signum)}")
+            self._rc.give_up(128 + int(signal.SIGHUP))
         elif state in _SIGNAL_EVENTS:
             self.fail()
             self.machine.post(_SIGNAL_EVENTS[state])

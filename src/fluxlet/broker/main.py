@@ -26,7 +26,7 @@ from flux.version import CORE_VERSION
 from fluxlet.broker import configuration, rundir
 from fluxlet.broker.attributes import Attributes
 from fluxlet.broker.broker import Broker
-from fluxlet.broker.builtins import load_builtins
+from fluxlet.broker.builtins import load_first
 from fluxlet.broker.guardian import Guardian
 from fluxlet.broker.lifecycle import LifeCycle
 from fluxlet.broker.options import BrokerOptions
@@ -203,7 +203,7 @@ def _assemble(
     _link_front_end(directories["rundir"] or ".", front_end, leftovers)
     _become_broker()
     try:
-        load_builtins(broker)
+        load_first(broker)
     except OSError as exc:
         raise StartError(exc.strerror or str(exc)) from None
     return broker, life

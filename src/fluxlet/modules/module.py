@@ -14,6 +14,7 @@ from flux.brokermod import request_handler
 from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
+from fluxlet.broker.host import Module
 from fluxlet.broker.loaded import STATUS_EXITED, STATUS_RUNNING, LoadedModule, Tracer
 from fluxlet.broker.loading import Plan, default_name, plan
 from fluxlet.broker.process_module import ProcessModule
@@ -44,7 +45,7 @@ class LoadRequest(msgspec.Struct):
 
 
 class RemoveRequest(msgspec.Struct):
-    """Payload of module.remove. With `cancel` a process is not asked, but ended."""
+    """Payload of module.remove. With `cancel` the module is not given time to finish: a process is ended."""
 
     name: str
     cancel: bool = False
@@ -99,6 +100,13 @@ class Modules(Service):
             raise OSError(errno.EEXIST, None)
         loader = None if request.loader is None else cut(request.loader)
         args = [cut(arg) for arg in request.args]
+
+        def started(error: OSError | None) -> None:
+            if error is None:
+                self.answer(msg)
+            else:
+                self.handle.respond_error(msg, error.errno or errno.ECONNRESET, error.strerror)
+
         try:
             planned = plan(path, loader, request.exec, os.environ.get("FLUX_MODULE_PATH", ""))
             if not name or "." in name:
@@ -106,7 +114,7 @@ class Modules(Service):
             if planned.factory is None:
                 self._start(msg, name, planned, args)
                 return
-            module = self.broker.load(name, planned.factory, planned.path, args=tuple(args))
+            module = self.broker.load(name, planned.factory, planned.path, args=tuple(args), started=started)
         except OSError as exc:
             number = exc.errno or errno.ECONNRESET
             raise OSError(number, exc.strerror or os.strerror(number)) from None
@@ -118,7 +126,6 @@ class Modules(Service):
             # It has no `stop_service` to fail what it leaves unanswered: the router does.
             module.pending = {}
         self._retrace()
-        self.answer(msg)
 
     def _start(self, msg: Message, name: str, planned: Plan, args: list[str]) -> None:
         try:
@@ -162,13 +169,23 @@ class Modules(Service):
             module.leave(request.cancel)
             return
 
+        assert isinstance(module, Module)
+        removals = self._removing.setdefault(module, [])
+        removals.append(msg)
+        if len(removals) > 1:
+            return
+
         def unload() -> None:
+            # From the loop: the request may be the module's own, from one of its timers.
             if self.broker.modules.get(module.name) is module:
                 self.broker.unload(module.name)
-            self.answer(msg)
+            for removal in self._removing.pop(module, ()):
+                self.answer(removal)
 
-        # From the loop: the request may be the module's own, from one of its timers.
-        self.broker.reactor.timer(0.0, 0.0, unload).start()
+        if request.cancel:
+            self.broker.reactor.timer(0.0, 0.0, unload).start()
+        else:
+            module.finish(unload)
 
     @request_handler("status")
     def status(self, msg: Message) -> None:

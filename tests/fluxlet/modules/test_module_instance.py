@@ -85,8 +85,14 @@ def test_nopanic_lets_the_instance_go_on(path: str, loader: str, method: str) ->
 
 
 @pytest.mark.parametrize("loader", ["", "inproc"])
-def test_module_that_is_still_there_at_the_end_is_reported(path: str, loader: str) -> None:
+def test_module_that_is_still_there_at_the_end_is_removed(path: str, loader: str) -> None:
     done = run(path, loader=loader, keep="keep")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+@pytest.mark.parametrize("loader", ["", "inproc"])
+def test_module_that_nobody_has_removed_is_reported(path: str, loader: str) -> None:
+    done = run(path, "-Sbroker.rc3_path=true", loader=loader, keep="keep")
     assert (done.returncode, done.stdout) == (1, "end\n")
     assert done.stderr.endswith("broker.err[0]: broker module 'm' was not properly shut down\n")
 

@@ -1,0 +1,171 @@
+"""rc1 and rc3: the modules of an instance come, and go, and what is to be done once they are there (spec 03, 7.1, 7.4).
+
+What the reference's `flux modprobe rc1` and `rc3` do in processes of their own is done here by the broker itself: it
+asks the service `module` as they do, and tells the log what they would say. User scripts come after it, or before it
+at the end (`fluxlet.broker.lifecycle`).
+
+Rules:
+- `plan` is pure: which modules, in which order, with which arguments.
+- A module is loaded when the one before it runs, and removed when the one that was loaded after it is gone.
+- The first failure ends rc1. rc3 goes on whatever fails, so that as much as possible ends in an orderly way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from syslog import LOG_ERR, LOG_INFO
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flux.core.coroutine import spawn
+from flux.core.handle import Flux
+from fluxlet.broker.builtins import FIRST, LISTED, ONLY_RANK_0
+
+if TYPE_CHECKING:
+    from fluxlet.broker.broker import Broker
+
+#: Services that another module may provide, and who does by default.
+_PROVIDERS = {"sched": "sched-simple", "content-backing": "content-sqlite"}
+
+#: What is done when the modules are there, before user scripts; each is given a handle, and the broker.
+RC1_TASKS: list[Callable[[Flux, Broker], Awaitable[None]]] = []
+#: What is done while they are still there, at the end.
+RC3_TASKS: list[Callable[[Flux, Broker], Awaitable[None]]] = []
+
+
+class Load(NamedTuple):
+    """A module to load: its name or path, and arguments."""
+
+    module: str
+    args: list[str]
+
+
+def plan(rank: int, config: Mapping[str, Any], attributes: Mapping[str, str], environ: Mapping[str, str]) -> list[Load]:
+    """The modules that rc1 loads.
+
+    Args:
+        rank: of the broker.
+        config: the configuration; its table `modules` names alternatives, arguments, and what is left out.
+        attributes, environ: those of the broker.
+
+    Raises ValueError, with the text for the user, for a table `modules` that will not do.
+    """
+    modules = config.get("modules", {})
+    if not isinstance(modules, dict):
+        raise ValueError("[modules]: expected a table")
+    alternatives = modules.get("alternatives", {})
+    if not isinstance(alternatives, dict) or not all(isinstance(name, str) for name in alternatives.values()):
+        raise ValueError("[modules.alternatives]: expected a table of module names, by service")
+    instead = {_PROVIDERS.get(service, service): name for service, name in alternatives.items()}
+    instead.setdefault("content-sqlite", attributes.get("content.backing-module", "content-sqlite"))
+    left_out = {name for name in environ.get("FLUX_MODPROBE_DISABLE", "").split(",") if name}
+    if environ.get("FLUX_SCHED_MODULE") == "none":
+        left_out.add("sched-simple")
+    loads = []
+    for name in LISTED:
+        chosen = instead.get(name, name)
+        settings = _settings(modules, chosen)
+        if name in FIRST or (rank and name in ONLY_RANK_0) or {name, chosen} & left_out:
+            continue
+        if not settings["disabled"] and chosen != "none":
+            loads.append(Load(chosen, settings["args"]))
+    return loads
+
+
+def _settings(modules: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What the configuration says of a module. Raises ValueError."""
+    table = modules.get(name, {})
+    if not isinstance(table, dict):
+        raise ValueError(f"[modules.{name}]: expected a table")
+    args, disabled = table.get("args", []), table.get("disabled", False)
+    if not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):
+        raise ValueError(f"[modules.{name}]: args: expected an array of strings")
+    if not isinstance(disabled, bool):
+        raise ValueError(f"[modules.{name}]: disabled: expected true or false")
+    return {"args": args, "disabled": disabled}
+
+
+class Rc:
+    """Runs rc1 or rc3.
+
+    Args:
+        broker: whose modules they are.
+        handle: asks for what is to be done.
+        environ: the broker's environment.
+    """
+
+    def __init__(self, broker: Broker, handle: Flux, environ: Mapping[str, str]) -> None:
+        self._broker = broker
+        self._handle = handle
+        self._environ = environ
+        self._done: Callable[[int], None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether somebody waits for its end."""
+        return self._done is not None
+
+    def run(self, name: str, done: Callable[[int], None]) -> None:
+        """Begins; `done` is called with an exit code.
+
+        Args:
+            name: "rc1" or "rc3".
+        """
+        self._done = done
+        spawn(self._handle, self._run(name, self._rc1 if name == "rc1" else self._rc3))
+
+    def give_up(self, code: int) -> None:
+        """Who waits does so no more; what has begun takes its course."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(code)
+
+    async def _run(self, name: str, body: Callable[[Callable[[str], None]], Awaitable[int]]) -> None:
+        started = monotonic()
+
+        def complain(text: str) -> None:
+            self._broker.log.write(LOG_ERR, f"{name}.0: {text}")
+
+        code = await body(complain)
+        severity = LOG_ERR if code else LOG_INFO
+        text = f"{name}.0: flux modprobe {name} Exited (rc={code}) {monotonic() - started:.1f}s"
+        self._broker.log.write(severity, text)
+        self.give_up(code)
+
+    async def _rc1(self, complain: Callable[[str], None]) -> int:
+        broker = self._broker
+        try:
+            loads = plan(broker.rank, broker.config, broker.attributes.visible, self._environ)
+        except ValueError as exc:
+            complain(f"flux-modprobe: {exc}")
+            return 1
+        for load in loads:
+            try:
+                await self._handle.rpc("module.load", {"path": load.module, "args": load.args})
+            except OSError as exc:
+                complain(f"flux-modprobe: load {load.module}: {exc.strerror}")
+                return 1
+        return await self._tasks(RC1_TASKS, complain)
+
+    async def _rc3(self, complain: Callable[[str], None]) -> int:
+        code = await self._tasks(RC3_TASKS, complain)
+        for module in reversed(list(self._broker.modules.values())):
+            if module.internal or module.name in FIRST or module.name not in self._broker.modules:
+                continue
+            try:
+                await self._handle.rpc("module.remove", {"name": module.name})
+            except OSError as exc:
+                complain(f"flux-modprobe: remove {module.name}: {exc.strerror}")
+                code = 1
+        return code
+
+    async def _tasks(
+        self, tasks: list[Callable[[Flux, Broker], Awaitable[None]]], complain: Callable[[str], None]
+    ) -> int:
+        for task in tasks:
+            try:
+                await task(self._handle, self._broker)
+            except OSError as exc:
+                complain(f"{task.__name__.replace('_', '-')}: {exc.strerror}")
+                return 1
+        return 0
