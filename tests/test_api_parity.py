@@ -39,9 +39,24 @@ MODULES = [
     "flux.hostlist",
     "flux.idset",
     "flux.importer",
+    "flux.job",
     "flux.job.JobID",
     "flux.job.Jobspec",
     "flux.job._utils",
+    "flux.job.event",
+    "flux.job.executor",
+    "flux.job.info",
+    "flux.job.journal",
+    "flux.job.kill",
+    "flux.job.kvs",
+    "flux.job.kvslookup",
+    "flux.job.list",
+    "flux.job.output",
+    "flux.job.stats",
+    "flux.job.submit",
+    "flux.job.timeleft",
+    "flux.job.wait",
+    "flux.job.watcher",
     "flux.kvs",
     "flux.memoized_property",
     "flux.message",
@@ -59,8 +74,9 @@ MODULES = [
 
 API: dict[str, Any] = json.loads((Path(__file__).parent / "spec" / "api.json").read_text())
 
-# This default is the userid of who imports the module.
+# These defaults are the userid of who imports the module.
 API["modules"]["flux.kvs"]["namespace_create"]["params"][2] = f"owner={os.getuid()}"
+API["modules"]["flux.job.list"]["job_list"]["params"][3] = f"userid={os.getuid()}"
 
 KINDS = inspect.Parameter
 _MISSING = object()
