@@ -60,6 +60,7 @@ MODULES = [
     "flux.kvs",
     "flux.memoized_property",
     "flux.message",
+    "flux.modprobe",
     "flux.proctitle",
     "flux.progress",
     "flux.resource.ResourceSet",

@@ -38,6 +38,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "hostlist": ("flux.cli.commands.hostlist:main", "other", "Fetch, combine and print host lists"),
     "logger": ("flux.cli.commands.logger:main", "other", "Write to the log of the instance"),
     "lsattr": ("flux.cli.commands.lsattr:main", "instance", "List broker attributes"),
+    "modprobe": ("flux.cli.commands.modprobe:main", "other", "Load and remove modules with what they need"),
     "module": ("flux.cli.commands.module:main", "other", "Load, remove and look at broker modules"),
     "module-python-exec": ("fluxlet.cmd.module_python_exec:main", "", "Run a Python file as a broker module"),
     "overlay": ("flux.cli.commands.overlay:main", "instance", "Show how the brokers of an instance do"),

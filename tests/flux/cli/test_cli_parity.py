@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from importlib import import_module
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flux.cli.commands import hostlist, uri
+from flux.cli.commands import hostlist, modprobe, uri
 from flux.cli.options import Command
 from flux.uri import FluxURIResolver
 
@@ -23,7 +24,7 @@ NAMES = (
     *("config", "uptime", "shutdown", "module", "overlay"),
 )
 INSTANCE_SIDE = ("relay", "proxy", "config", "help")
-PARSERS = {"uri": lambda: uri.parser(FluxURIResolver()), "hostlist": hostlist.parser}
+PARSERS = {"uri": lambda: uri.parser(FluxURIResolver()), "hostlist": hostlist.parser, "modprobe": modprobe.parser}
 
 
 def table(name: str) -> Command:
@@ -63,12 +64,24 @@ def test_every_option_and_command_is_explained(name: str) -> None:
         assert len(letters) == len(set(letters))
 
 
+def same_options(parser: argparse.ArgumentParser, expected: dict[str, Any]) -> None:
+    actions = [action for action in parser._actions if not isinstance(action, argparse._SubParsersAction)]
+    found = {(*action.option_strings, action.metavar if action.nargs != 0 else None) for action in actions}
+    for option in expected["options"]:
+        assert (*option["flags"], *option.get("aliases", ()), option["arg"]) in found
+    positionals = [(action.dest, action.nargs or 1) for action in actions if not action.option_strings]
+    assert positionals == [(entry["name"], entry["nargs"]) for entry in expected.get("positionals", ())]
+    assert all(action.help for action in actions)
+
+
 @pytest.mark.parametrize("name", PARSERS)
 def test_python_commands_have_the_same_options(name: str) -> None:
-    actions = PARSERS[name]()._actions
-    found = {(*action.option_strings, action.metavar if action.nargs != 0 else None) for action in actions}
-    for option in CLI[name]["options"]:
-        assert (*option["flags"], option["arg"]) in found
-    positionals = [(action.dest, action.nargs or 1) for action in actions if not action.option_strings]
-    assert positionals == [(entry["name"], entry["nargs"]) for entry in CLI[name]["positionals"]]
-    assert all(action.help for action in actions)
+    parser = PARSERS[name]()
+    same_options(parser, CLI[name])
+    choices: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            choices = action.choices
+    assert set(choices) == set(CLI[name].get("subcommands", {}))
+    for word, sub in choices.items():
+        same_options(sub, CLI[name]["subcommands"][word])
