@@ -43,7 +43,7 @@ FREE_TOPICS = {
     "connector-local.stats-get",
 }
 #: Keys of payloads with another value in every run.
-FREE_KEYS = {"duration", "route", "seq", "count"}
+FREE_KEYS = {"duration", "route", "seq", "count", "timestamp"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def comparable(payload: Any) -> Any:
     """A payload without what differs from run to run."""
     if isinstance(payload, dict):
         return {key: None if key in FREE_KEYS else _owner(key, comparable(value)) for key, value in payload.items()}
-    return payload
+    return [comparable(item) for item in payload] if isinstance(payload, list) else payload
 
 
 def _owner(key: str, value: Any) -> Any:

@@ -178,6 +178,10 @@ class Rv1Set(ResourceSetImplementation):
 
     # What is in it.
 
+    def name_ranks(self) -> None:
+        """Has the set encoded with a nodelist: its nodes have hosts."""
+        self._named = True
+
     def nodelist(self) -> Hostlist:
         """As of ResourceSetImplementation; a rank without a name is called ``rankN``."""
         nodes = self.nodes

@@ -308,9 +308,7 @@ class Pool:
 
     def _grant(self, bit: int, cores: int, gpus: int) -> Grant:
         rank = bit.bit_length() - 1
-        return Grant(
-            rank, lowest(self.free_cores[rank], cores), lowest(self.free_gpus[rank], gpus) if gpus else 0
-        )
+        return Grant(rank, lowest(self.free_cores[rank], cores), lowest(self.free_gpus[rank], gpus) if gpus else 0)
 
     def _select_nodes(self, need: Need, ranks: int) -> tuple[list[Grant], int] | None:
         cores, gpus = need.slots * need.cores, need.slots * need.gpus

@@ -33,6 +33,7 @@ LISTED = {
     "overlay": "fluxlet.modules.overlay:Overlay",
     "heartbeat": "fluxlet.modules.heartbeat:Heartbeat",
     "barrier": "fluxlet.modules.barrier:BarrierService",
+    "resource": "fluxlet.modules.resource.module:Resource",
 }
 
 

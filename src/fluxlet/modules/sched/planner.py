@@ -218,9 +218,7 @@ class Planner:
             return kept
         trial = self.pool.copy()
         shape = head.shape
-        ends = sorted(
-            (job.expiration, jobid) for jobid, job in trial.jobs.items() if job.expiration and job.grants
-        )
+        ends = sorted((job.expiration, jobid) for jobid, job in trial.jobs.items() if job.expiration and job.grants)
         made = None
         index = 0
         while made is None and index < len(ends):

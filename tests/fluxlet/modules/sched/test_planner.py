@@ -85,7 +85,12 @@ def test_a_short_job_goes_ahead_and_a_long_one_does_not() -> None:
 
 def test_a_long_job_goes_ahead_beside_the_reservation() -> None:
     planner = planner_of(
-        pool_of(4, 2, 1, placement=FIRST), BACKFILL, job(1, 4, 10.0), nodes(2, 2, 5.0, ranks=0b011), job(3, 1), job(4, 1)
+        pool_of(4, 2, 1, placement=FIRST),
+        BACKFILL,
+        job(1, 4, 10.0),
+        nodes(2, 2, 5.0, ranks=0b011),
+        job(3, 1),
+        job(4, 1),
     )
     assert started(planner) == [1, 3]
     assert next(iter(planner.pool.jobs[3].grants)) == 2

@@ -36,9 +36,7 @@ def need(*resources: Any) -> Need:
 
 def pool_of(*sizes: int | tuple[int, int], placement: str = WORST) -> Pool:
     shapes = [(size, 0) if isinstance(size, int) else size for size in sizes]
-    pool = Pool(
-        {rank: ((1 << cores) - 1, (1 << gpus) - 1) for rank, (cores, gpus) in enumerate(shapes)}, placement
-    )
+    pool = Pool({rank: ((1 << cores) - 1, (1 << gpus) - 1) for rank, (cores, gpus) in enumerate(shapes)}, placement)
     pool.up = pool.ranks
     return pool
 
@@ -235,7 +233,9 @@ def test_lowest_bits() -> None:
 # Whatever is asked, in whatever order.
 
 SIZES = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 2)), min_size=1, max_size=6)
-COUNTS = st.one_of(st.integers(1, 5), st.tuples(st.integers(1, 3), st.integers(0, 3)).map(lambda p: f"{p[0]}-{p[0] + p[1]}"))
+COUNTS = st.one_of(
+    st.integers(1, 5), st.tuples(st.integers(1, 3), st.integers(0, 3)).map(lambda p: f"{p[0]}-{p[0] + p[1]}")
+)
 SLOTS = st.builds(slots, COUNTS, st.integers(1, 3), st.integers(0, 1))
 REQUESTS = st.one_of(
     SLOTS,

@@ -1,0 +1,749 @@
+"""The module `resource` (spec 07, section 2).
+
+Rank 0 has the inventory, the eventlog, and who is up; the others tell it what they have, and answer for their own
+node. In order: the store is read, drains are restored, `restart` is posted, R is found, `resource-define` is posted.
+Who asks for R before that waits (resource.acquire) or is told so (resource.get).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from syslog import LOG_ERR, LOG_WARNING
+from time import time
+from typing import Any
+
+import msgspec
+
+from flux.brokermod import request_handler
+from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_NODEID_UPSTREAM, FLUX_RPC_NORESPONSE, FLUX_RPC_STREAMING
+from flux.core.codec import dump_payload
+from flux.core.future_state import RpcState
+from flux.core.handle import Flux
+from flux.hostlist import Hostlist
+from flux.idset import IDset
+from flux.message import Message
+from flux.resource.Rv1Set import Node, Rv1Set, unmask
+from fluxlet.broker.broker import Broker
+from fluxlet.modules.resource.acquisition import Acquisition, mask_of, ranks_of
+from fluxlet.modules.resource.discovery import discover, local_topology, read_topology
+from fluxlet.modules.resource.drains import OVERWRITES, Drain, Drains, idset
+from fluxlet.modules.resource.journal import Journal
+from fluxlet.modules.resource.parent import ParentResources
+from fluxlet.modules.resource.settings import Settings, differences, fake_r, read_r, rerank
+from fluxlet.modules.resource.store import (
+    CHECKPOINT_KEY,
+    EVENTLOG_KEY,
+    R_KEY,
+    Store,
+    event_line,
+    operation,
+    read_events,
+)
+from fluxlet.payload import cut, decode, read_object
+from fluxlet.service import Service, may_end, require_streaming, sender
+
+_STORED = ("resource-define", "drain", "undrain")
+
+
+class DrainRequest(msgspec.Struct):
+    """Payload of resource.drain and resource.undrain: an idset or hostlist, why, and what if there is a reason."""
+
+    targets: str
+    reason: str | None = None
+    mode: str | None = None
+
+
+class ReloadRequest(msgspec.Struct):
+    """Payload of resource.reload: a file with R, or a directory of topologies; ranks over the size are taken."""
+
+    path: str
+    xml: bool = False
+    force: bool = False
+
+
+class ExpirationRequest(msgspec.Struct):
+    """Payload of resource.expiration-update: seconds since the epoch."""
+
+    expiration: float
+
+
+class ReduceRequest(msgspec.Struct):
+    """Payload of resource.topo-reduce: what so many ranks have."""
+
+    count: int
+    resource: dict[str, Any]
+
+
+class CancelRequest(msgspec.Struct):
+    """Payload of resource.acquire-cancel and resource.journal-cancel."""
+
+    matchtag: int
+
+
+class WaitupRequest(msgspec.Struct):
+    """Payload of resource.monitor-waitup: a number of ranks."""
+
+    up: int
+
+
+class RanksRequest(msgspec.Struct):
+    """Payload of resource.monitor-force-down."""
+
+    ranks: str
+
+
+class Resource(Service):
+    """The resources of an instance.
+
+    Args:
+        args: `monitor-force-up`, `noverify`, `notruncate`.
+
+    Raises OSError(EINVAL) for other arguments, and for a configuration that will not do.
+    """
+
+    def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
+        for arg in args:
+            if arg not in ("monitor-force-up", "noverify", "notruncate"):
+                raise OSError(errno.EINVAL, f"unknown argument '{arg}'")
+        super().__init__(handle, broker, *args)
+        self.leader = broker.rank == 0
+        self.settings = self._settings(broker.config)
+        self.journal = Journal(self.settings.journal_max)
+        self.store = Store(self)
+        self.drains = Drains()
+        self.r: Rv1Set | None = None
+        self.method = ""
+        self.hosts: list[str] = self._hosts()
+        self.size = max(int(broker.attributes.visible["size"]), self._fake_size())
+        self.online = 0
+        self.torpid = 0
+        self.excluded = 0
+        self._forced_down = 0
+        self._started = False
+        self._reduced: Rv1Set = Rv1Set()
+        self._reduced_count = 0
+        self._acquired: Acquisition | None = None
+        self._acquirer: Message | None = None  # whose first response has gone out, or will when R is known
+        self._muted = False
+        self._journal_watchers: list[Message] = []
+        self._waitups: list[tuple[Message, int]] = []
+        self._status_waiters: list[Message] = []
+        self._parent: ParentResources | None = None
+        if self.leader:
+            self.store.load(self._loaded)
+        else:
+            self._start_follower()
+
+    def _settings(self, config: dict[str, Any]) -> Settings:
+        try:
+            settings = Settings(config)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from None
+        if "noverify" in self.args:
+            settings.verify = None
+        return settings
+
+    def _fake_size(self) -> int:
+        return 0 if self.settings.fake is None else int(self.settings.fake["nnodes"])
+
+    def _hosts(self) -> list[str]:
+        if self.settings.fake is not None:
+            fake = fake_r(self.settings.fake)
+            return [str(host) for host in fake.nodelist()]
+        visible = self.broker.attributes.visible
+        hosts = [str(host) for host in Hostlist(visible.get("hostlist", ""))]
+        return hosts or [visible.get("hostname", "localhost")]
+
+    def stop_service(self) -> None:
+        """The scheduler hears of it; the drains are written down."""
+        if self._acquirer is not None:
+            self._end(self._acquirer, errno.ECANCELED, "the resource module was unloaded")
+        self.abandon(self._journal_watchers)
+        self.abandon(request for request, _ in self._waitups)
+        self.abandon(self._status_waiters)
+        if self._parent is not None:
+            self._parent.close()
+        if self.leader and self._started:
+            state = {
+                str(rank): {"timestamp": drain.timestamp, "reason": drain.reason or "", "nodelist": self._names({rank})}
+                for rank, drain in self.drains.ranks.items()
+            }
+            text = json.dumps({"timestamp": time(), "drain_state": state})
+            payload = {"namespace": "primary", "flags": 0, "ops": [operation(CHECKPOINT_KEY, text)]}
+            self.handle.rpc("kvs.commit", payload, flags=FLUX_RPC_NORESPONSE)
+
+    def _end(self, request: Message, number: int, text: str | None = None) -> None:
+        if not request.flags & FLUX_MSGFLAG_NORESPONSE:
+            self.handle.respond_error(request, number, text)
+
+    def _names(self, ranks: set[int]) -> str:
+        return Hostlist([self.hosts[rank] for rank in sorted(ranks) if rank < len(self.hosts)]).encode()
+
+    # The start: other ranks.
+
+    def _local(self) -> Rv1Set:
+        """What this node has, under our rank."""
+        cores, gpus = discover(not self.settings.norestrict)
+        found = Rv1Set()
+        found.nodes[self.broker.rank] = Node(cores, gpus, self.broker.attributes.visible["hostname"])
+        found.name_ranks()
+        return found
+
+    def _start_follower(self) -> None:
+        found = self._local()
+        payload = {"count": 1, "resource": found.to_dict()}
+        self.handle.rpc("resource.topo-reduce", payload, FLUX_NODEID_UPSTREAM, FLUX_RPC_NORESPONSE)
+        self._verify(found)
+
+    def _verify(self, found: Rv1Set) -> None:
+        """Has this rank drained if it is not what the configuration says."""
+        settings = self.settings
+        if settings.verify is None or settings.configured is None:
+            return
+        reason = differences(settings.verify, self.broker.rank, self._configured(), found)
+        if reason is None:
+            return
+        self.broker.log.write(LOG_ERR, reason, "resource")
+        if self.leader:
+            self._drained({self.broker.rank}, reason, 0, lambda number, text: None)
+        else:
+            payload = {"targets": str(self.broker.rank), "reason": reason, "mode": "update"}
+            self.handle.rpc("resource.drain", payload, 0, FLUX_RPC_NORESPONSE)
+
+    def _configured(self) -> Rv1Set:
+        made = self.settings.configured
+        assert made is not None
+        if self.settings.by_hosts:
+            try:
+                made = rerank(made, self.hosts)
+            except ValueError as exc:
+                raise OSError(errno.EINVAL, str(exc)) from None
+        return made
+
+    # The start: rank 0.
+
+    def _loaded(self, r: str, eventlog: str, checkpoint: str) -> None:
+        """The store has been read."""
+        now = time()
+        try:
+            self._restore(eventlog, checkpoint, now)
+        except (ValueError, TypeError, KeyError, AttributeError) as exc:
+            self.broker.log.write(LOG_ERR, f"drains of before are lost: {exc}", "resource")
+        self._started = True
+        everybody = idset(set(range(self.size)))
+        context = {"ranks": everybody, "online": unmask(self.online), "nodelist": Hostlist(self.hosts).encode()}
+        self._happened("restart", context)
+        self._set_excluded(self.settings)
+        self._monitor()
+        self._find_r(r)
+
+    def _restore(self, eventlog: str, checkpoint: str, now: float) -> None:
+        since = 0.0
+        if checkpoint:
+            kept = json.loads(checkpoint)
+            since = float(kept["timestamp"])
+            for ranks, drain in kept["drain_state"].items():
+                for rank in self._now_on(drain.get("nodelist", ""), set(IDset(ranks))):
+                    self.drains.ranks[rank] = Drain(float(drain["timestamp"]), drain["reason"] or None)
+        events = read_events(eventlog)
+        left = []
+        for event in events:
+            if event.name == "resource-define":
+                continue
+            if event.timestamp >= since and "idset" in event.context:
+                ranks = self._now_on(event.context.get("nodelist", ""), set(IDset(event.context["idset"])))
+                self.drains.apply(event.name, event.timestamp, event.context, ranks)
+            old = event.timestamp < since and event.timestamp < now - self.settings.history
+            if not old or "notruncate" in self.args:
+                left.append(event)
+                self.journal.append(dict(event))
+        if len(left) < len(events):
+            lines = "".join(map(event_line, left))
+            self.store.commit([operation(EVENTLOG_KEY, lines)], lambda number, text: None)
+
+    def _now_on(self, nodelist: str, ranks: set[int]) -> set[int]:
+        """The ranks that hosts have now which had `ranks` when that was written down."""
+        hosts = [str(host) for host in Hostlist(nodelist)]
+        if len(hosts) != len(ranks):
+            return {rank for rank in ranks if rank < self.size}
+        found = set()
+        for rank, host in zip(sorted(ranks), hosts, strict=True):
+            places = [place for place, name in enumerate(self.hosts) if name == host]
+            if rank in places:
+                found.add(rank)
+            elif len(places) == 1:
+                found.add(places[0])
+        return found
+
+    def _find_r(self, stored: str) -> None:
+        """Makes R, from the first source that has it."""
+        if self.settings.fake is not None:
+            self._define(fake_r(self.settings.fake), "configuration")
+        elif self.settings.configured is not None:
+            try:
+                configured = self._configured()
+            except OSError as exc:
+                self.broker.log.write(LOG_ERR, str(exc.strerror), "resource")
+                self._discover()
+                return
+            self._define(configured, "configuration")
+            self._verify(self._local())
+        elif stored:
+            try:
+                self._define(Rv1Set(stored, keep_scheduling=True), "kvs")
+            except (ValueError, TypeError, KeyError) as exc:
+                self.broker.log.write(LOG_ERR, f"resource.R: {exc}", "resource")
+                self._discover()
+        elif "jobid" in self.broker.attributes.visible and self.broker.attributes.visible.get("parent-uri"):
+            self._parent = ParentResources(self, self._from_parent, self._expires)
+        else:
+            self._discover()
+
+    def _from_parent(self, r: Rv1Set | None) -> None:
+        """The instance that has started us has told what it gave us; None: it has not."""
+        if r is None:
+            self._discover()
+        elif len(r.nodes) != self.size or self.settings.rediscover:
+            self._reduced.set_expiration(r.get_expiration())
+            self._discover()
+        else:
+            self._define(r, "job-info")
+
+    def _discover(self) -> None:
+        self._reduce(1, self._local())
+
+    @request_handler("topo-reduce")
+    def topo_reduce(self, msg: Message) -> None:
+        """Payload: `ReduceRequest`, from below; goes on upwards. No response."""
+        request = decode(msg, ReduceRequest)
+        try:
+            r = Rv1Set(request.resource)
+        except (ValueError, TypeError, KeyError, AttributeError) as exc:
+            raise OSError(errno.EPROTO, f"bad payload of {msg.topic}: {exc}") from None
+        self._reduce(request.count, r)
+
+    def _reduce(self, count: int, r: Rv1Set) -> None:
+        if not self.leader:
+            payload = {"count": count, "resource": r.to_dict()}
+            self.handle.rpc("resource.topo-reduce", payload, FLUX_NODEID_UPSTREAM, FLUX_RPC_NORESPONSE)
+            return
+        self._reduced.append(r)
+        self._reduced_count += count
+        if self._reduced_count == int(self.broker.attributes.visible["size"]) and self.r is None:
+            self._reduced.name_ranks()
+            self._define(self._reduced, "dynamic-discovery")
+
+    def _define(self, r: Rv1Set, method: str) -> None:
+        self.r = r
+        self.method = method
+        self._set_excluded(self.settings)
+        for rank in ranks_of(self.excluded) & self.drains.ranks.keys():
+            self._undrained({rank}, "excluded by configuration", 0, lambda number, text: None)
+        context = {"method": method}
+        event = self._happened("resource-define", context, r.to_dict())
+        operations = [operation(R_KEY, json.dumps(r.to_dict())), operation(EVENTLOG_KEY, event_line(event), True)]
+        self.store.commit(operations, lambda number, text: None)
+        if self._acquirer is not None:
+            self._acquire(self._acquirer)
+
+    # Events.
+
+    def _happened(self, name: str, context: dict[str, Any], r: dict[str, Any] | None = None) -> dict[str, Any]:
+        """An event: into the journal, and to those who watch it. Returns it."""
+        event = {"timestamp": time(), "name": name, "context": context}
+        self._tell(event, r)
+        return event
+
+    def _tell(self, event: dict[str, Any], r: dict[str, Any] | None = None) -> None:
+        told = self.journal.append(event, r)
+        for request in self._journal_watchers:
+            self.handle.respond(request, told)
+
+    @request_handler("journal")
+    def watch_journal(self, msg: Message) -> None:
+        """A stream of `{"events": [...]}`: history, an empty one, then what happens."""
+        self._require_leader(msg)
+        require_streaming(msg, "journal requires streaming RPC flag")
+        for payload in self.journal.history():
+            self.handle.respond(msg, payload)
+        self._journal_watchers.append(msg)
+
+    @request_handler("journal-cancel")
+    def journal_cancel(self, msg: Message) -> None:
+        """Payload: `CancelRequest`; ends a stream with ENODATA. No response."""
+        matchtag = decode(msg, CancelRequest).matchtag
+        for request in tuple(self._journal_watchers):
+            if request.aux2 == matchtag and may_end(request, msg):
+                self._journal_watchers.remove(request)
+                self._end(request, errno.ENODATA)
+
+    # Who is up.
+
+    def _monitor(self) -> None:
+        if "monitor-force-up" in self.args or self.settings.fake is not None:
+            self._is_online((1 << self.size) - 1)
+        else:
+            self._watch_group("broker.online", self._is_online)
+        self._watch_group("broker.torpid", self._is_torpid)
+
+    def _watch_group(self, name: str, then: Any) -> None:
+        def answered(future: Any) -> None:
+            try:
+                members = future.get()["members"]
+            except OSError as exc:
+                if exc.errno != errno.EHOSTUNREACH:  # groups has been unloaded before us
+                    self.broker.log.write(LOG_ERR, f"groups.get {name}: {exc.strerror}", "resource")
+                return
+            then(mask_of(set(IDset(members))))
+            future.reset()
+
+        self.handle.rpc("groups.get", {"name": name}, 0, FLUX_RPC_STREAMING).then(answered)
+
+    def _is_online(self, online: int) -> None:
+        online &= ~self._forced_down
+        came, went = online & ~self.online, self.online & ~online
+        self.online = online
+        if came:
+            self._happened("online", {"idset": unmask(came)})
+        if went:
+            self._happened("offline", {"idset": unmask(went)})
+        self._changed(0 if self.method == "configuration" else went)
+        for waiting in tuple(self._waitups):
+            if online.bit_count() >= waiting[1]:
+                self._waitups.remove(waiting)
+                self.answer(waiting[0])
+
+    def _is_torpid(self, torpid: int) -> None:
+        came, went = torpid & ~self.torpid, self.torpid & ~torpid
+        self.torpid = torpid
+        if came:
+            self._happened("torpid", {"idset": unmask(came)})
+        if went:
+            self._happened("lively", {"idset": unmask(went)})
+        self._changed()
+
+    @property
+    def up(self) -> int:
+        """The ranks that jobs may use, as bits."""
+        return self.online & ~self.torpid & ~self.excluded & ~mask_of(set(self.drains.ranks))
+
+    def _changed(self, gone: int = 0) -> None:
+        """Something about ranks has changed: the scheduler hears of it."""
+        if self._acquired is None:
+            return
+        told = self._acquired.change(self.up, gone)
+        if told is not None:
+            self._tell_acquirer(told)
+
+    @request_handler("monitor-waitup")
+    def waitup(self, msg: Message) -> None:
+        """Payload: `WaitupRequest`; answered once so many ranks are online."""
+        self._require_leader(msg)
+        wanted = decode(msg, WaitupRequest).up
+        if not 0 <= wanted <= self.size:
+            raise OSError(errno.EPROTO, "up value is out of range")
+        if self.online.bit_count() >= wanted:
+            self.answer(msg)
+        else:
+            self._waitups.append((msg, wanted))
+
+    @request_handler("monitor-force-down")
+    def force_down(self, msg: Message) -> None:
+        """Payload: `RanksRequest`: these count as offline, for tests."""
+        self._require_leader(msg)
+        try:
+            self._forced_down |= mask_of(set(IDset(decode(msg, RanksRequest).ranks)))
+        except ValueError as exc:
+            raise OSError(errno.EPROTO, str(exc)) from None
+        self.answer(msg)
+        self._is_online(self.online)
+
+    # The scheduler.
+
+    @request_handler("acquire")
+    def acquire(self, msg: Message) -> None:
+        """A stream: the resources, then what changes about them. EBUSY while somebody has them."""
+        self._require_leader(msg)
+        require_streaming(msg)
+        if self._acquirer is not None:
+            raise OSError(errno.EBUSY, None)
+        self._acquirer = msg
+        if self.r is not None:
+            self._acquire(msg)
+
+    def _acquire(self, msg: Message) -> None:
+        self._muted = False
+        self._acquired = Acquisition(self._usable(), self.up)
+        self.handle.respond(msg, self._acquired.first())
+
+    def _usable(self) -> Rv1Set:
+        """R without the ranks that are excluded."""
+        assert self.r is not None
+        if not self.excluded:
+            return self.r
+        usable = self.r.copy_ranks([rank for rank in self.r.nodes if not self.excluded >> rank & 1])
+        usable.scheduling = self.r.scheduling
+        return usable
+
+    def _tell_acquirer(self, payload: dict[str, Any]) -> None:
+        if self._acquirer is not None and self._acquired is not None and not self._muted:
+            self.handle.respond(self._acquirer, payload)
+
+    @request_handler("acquire-cancel")
+    def acquire_cancel(self, msg: Message) -> None:
+        """Payload: `CancelRequest`; the stream ends with ENODATA. No response."""
+        matchtag = decode(msg, CancelRequest).matchtag
+        request = self._acquirer
+        if request is not None and request.aux2 == matchtag and may_end(request, msg):
+            self._acquirer = self._acquired = None
+            self._end(request, errno.ENODATA)
+
+    @request_handler("acquire-mute")
+    def acquire_mute(self, msg: Message) -> None:
+        """Nothing is told to the scheduler any more."""
+        self._require_leader(msg)
+        self._muted = True
+        self.answer(msg)
+
+    @request_handler("disconnect", allow_guest=True)
+    def disconnect(self, msg: Message) -> None:
+        """A client has gone: its streams end."""
+        if self._acquirer is not None and may_end(self._acquirer, msg):
+            self._acquirer = self._acquired = None
+        self._journal_watchers = [request for request in self._journal_watchers if not may_end(request, msg)]
+        self._waitups = [waiting for waiting in self._waitups if not may_end(waiting[0], msg)]
+        self._status_waiters = [request for request in self._status_waiters if sender(request) != sender(msg)]
+
+    # Drains.
+
+    def _targets(self, text: str) -> set[int]:
+        """The ranks that a request names. Raises OSError(EINVAL)."""
+        text = cut(text)
+        try:
+            ranks = set(IDset(text))
+        except ValueError:
+            ranks = self._ranks_on(text, "invalid targets")
+        if not ranks:
+            raise OSError(errno.EINVAL, "idset is empty")
+        if max(ranks) >= self.size:
+            raise OSError(errno.EINVAL, "idset is out of range")
+        return ranks
+
+    def _ranks_on(self, text: str, what: str) -> set[int]:
+        try:
+            hosts = [str(host) for host in Hostlist(text)]
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, f"{what}: {exc}") from None
+        unknown = [host for host in hosts if host not in self.hosts]
+        if unknown:
+            raise OSError(errno.EINVAL, f"{what}: invalid hosts: {Hostlist(unknown).encode()}")
+        return {rank for rank, host in enumerate(self.hosts) if host in hosts}
+
+    @request_handler("drain")
+    def drain(self, msg: Message) -> None:
+        """Payload: `DrainRequest`; answered when it is in the eventlog."""
+        self._require_leader(msg)
+        request = decode(msg, DrainRequest)
+        ranks = self._targets(request.targets)
+        reason = None if request.reason is None else cut(request.reason)
+        ranks = self.drains.drain(ranks, reason, request.mode, ranks_of(self.excluded))
+        self._drained(ranks, reason, OVERWRITES[request.mode], self._answering(msg))
+
+    @request_handler("undrain")
+    def undrain(self, msg: Message) -> None:
+        """Payload: `DrainRequest`; answered when it is in the eventlog."""
+        self._require_leader(msg)
+        request = decode(msg, DrainRequest)
+        ranks = self.drains.undrain(self._targets(request.targets), request.mode)
+        reason = None if request.reason is None else cut(request.reason)
+        self._undrained(ranks, reason, OVERWRITES[request.mode], self._answering(msg))
+
+    def _answering(self, msg: Message) -> Any:
+        def done(number: int, text: str | None) -> None:
+            if number:
+                self._end(msg, number, text)
+            else:
+                self.answer(msg)
+
+        return done
+
+    def _drained(self, ranks: set[int], reason: str | None, overwrite: int, then: Any) -> None:
+        context: dict[str, Any] = {"idset": idset(ranks), "nodelist": self._names(ranks)}
+        if reason is not None:
+            context["reason"] = reason
+        self._drain_event("drain", ranks, {**context, "overwrite": overwrite}, then)
+
+    def _undrained(self, ranks: set[int], reason: str | None, overwrite: int, then: Any) -> None:
+        context: dict[str, Any] = {"idset": idset(ranks), "nodelist": self._names(ranks), "overwrite": overwrite}
+        if reason is not None:
+            context["reason"] = reason
+        self._drain_event("undrain", ranks, context, then)
+
+    def _drain_event(self, name: str, ranks: set[int], context: dict[str, Any], then: Any) -> None:
+        if not ranks:
+            then(0, None)
+            return
+        now = time()
+        event = {"timestamp": now, "name": name, "context": context}
+        self.drains.apply(name, now, context, ranks)
+
+        def committed(number: int, text: str | None) -> None:
+            then(number, text)
+            self._tell(event)
+            self._changed()
+
+        self.store.commit([operation(EVENTLOG_KEY, event_line(event), True)], committed)
+
+    # What can be asked.
+
+    def _require_leader(self, msg: Message) -> None:
+        if not self.leader:
+            raise OSError(errno.ENOSYS, f"Unknown service method '{msg.topic}'")
+
+    @request_handler("status", allow_guest=True)
+    def status(self, msg: Message) -> None:
+        """Answers R, and which ranks are drained, online, offline, excluded, torpid."""
+        if not self.leader:
+            raise OSError(errno.EPROTO, "this RPC only works on rank 0")
+        r = Rv1Set().to_dict() if self.r is None else self.r.to_dict()
+        r.pop("scheduling", None)
+        everybody = (1 << self.size) - 1
+        payload = {
+            "R": r,
+            "drain": self.drains.describe(),
+            "online": unmask(self.online),
+            "offline": unmask(everybody & ~self.online),
+            "exclude": unmask(self.excluded),
+            "torpid": unmask(self.torpid),
+        }
+        self.handle.respond(msg, payload)
+
+    @request_handler("sched-status", allow_guest=True)
+    def sched_status(self, msg: Message) -> None:
+        """Answers `{"all": R, "down": R, "allocated": R}`; those who ask at the same time share one answer."""
+        if not self.leader:
+            raise OSError(errno.EPROTO, "this RPC only works on rank 0")
+        self._status_waiters.append(msg)
+        if len(self._status_waiters) == 1:
+            self.ask(b"job-manager.resource-status", None, self._allocated)
+
+    def _allocated(self, state: RpcState) -> None:
+        waiting, self._status_waiters = self._status_waiters, []
+        none = Rv1Set()
+        none.name_ranks()
+        allocated = none.to_dict()
+        if state.errnum and state.errnum != errno.ENOSYS:
+            for request in waiting:
+                self._end(request, state.errnum, state.error_text())
+            return
+        if not state.errnum:
+            assert isinstance(state.value, Message)
+            allocated = state.value.payload["allocated"]
+        everything = none if self.r is None else self._usable()
+        up = self.up
+        down = everything.copy_ranks([rank for rank in everything.nodes if not up >> rank & 1])
+        down.name_ranks()
+        raw = dump_payload({"all": _plain(everything), "down": _plain(down), "allocated": allocated})
+        for request in waiting:
+            self.answer(request, raw)
+
+    @request_handler("get")
+    async def get(self, msg: Message) -> None:
+        """Answers `{"R": R, "method": s}`; ENOENT before there is one."""
+        if not self.leader:
+            self.handle.respond(msg, await self.handle.rpc("resource.get", None, 0))
+            return
+        if self.r is None:
+            raise OSError(errno.ENOENT, None)
+        self.handle.respond(msg, {"R": self.r.to_dict(), "method": self.method})
+
+    @request_handler("topo-get", allow_guest=True)
+    def topo_get(self, msg: Message) -> None:
+        """Answers this node's topology, as XML of hwloc."""
+        fake = self.settings.fake or {}
+        if "hwloc-xml-path" in fake:
+            text = Path(fake["hwloc-xml-path"]).read_text()
+        else:
+            text = local_topology(self.broker.attributes.visible["hostname"], not self.settings.norestrict)
+        self.answer(msg, text.encode() + b"\0")
+
+    # What can be changed.
+
+    @request_handler("reload")
+    def reload(self, msg: Message) -> None:
+        """Payload: `ReloadRequest`: another R. EBUSY while a scheduler has the present one."""
+        if not self.leader:
+            raise OSError(errno.ENOSYS, "resource.reload is only available on rank 0")
+        request = decode(msg, ReloadRequest)
+        if self._acquirer is not None:
+            raise OSError(errno.EBUSY, "resources are busy (unload scheduler?)")
+        try:
+            r = _read_topologies(Path(request.path), self.hosts) if request.xml else read_r(request.path)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from None
+        if max(r.nodes) >= self.size and not request.force:
+            raise OSError(
+                errno.EINVAL, f"resource object contains ranks execeeding size={self.size} (override with -f))"
+            )
+        self._define(r, "reload")
+        self.answer(msg)
+
+    @request_handler("expiration-update")
+    def expiration_update(self, msg: Message) -> None:
+        """Payload: `ExpirationRequest`: when the instance loses its resources."""
+        self._require_leader(msg)
+        expiration = decode(msg, ExpirationRequest).expiration
+        self.answer(msg)
+        self._expires(expiration)
+
+    def _expires(self, expiration: float) -> None:
+        if self.r is not None:
+            self.r.set_expiration(expiration)
+        self._happened("resource-update", {"expiration": expiration})
+        self._tell_acquirer({"expiration": expiration})
+
+    @request_handler("config-reload")
+    def config_reload(self, msg: Message) -> None:
+        """Payload: the configuration. `exclude` and `journal-max` take effect at once."""
+        settings = self._settings(read_object(msg))
+        if self.leader:
+            self._set_excluded(settings)
+        self.settings.exclude = settings.exclude
+        self.settings.journal_max = self.journal.most = settings.journal_max
+        self.answer(msg)
+
+    def _set_excluded(self, settings: Settings) -> None:
+        text = settings.exclude
+        try:
+            ranks = set(IDset(text))
+        except ValueError:
+            ranks = self._ranks_on(text, "resource.exclude")
+        if ranks and max(ranks) >= self.size:
+            self.broker.log.write(LOG_WARNING, f"resource.exclude: {text} is out of range", "resource")
+            ranks = {rank for rank in ranks if rank < self.size}
+        self.excluded = mask_of(ranks)
+        self._changed()
+
+
+def _plain(r: Rv1Set) -> dict[str, Any]:
+    plain = r.to_dict()
+    plain.pop("scheduling", None)
+    return plain
+
+
+def _read_topologies(directory: Path, hosts: list[str]) -> Rv1Set:
+    """The R of a directory of files RANK.xml. Raises ValueError."""
+    made = Rv1Set()
+    try:
+        paths = {int(path.stem): path for path in directory.glob("*.xml") if path.stem.isdecimal()}
+        for rank, path in sorted(paths.items()):
+            host, cores, gpus = read_topology(path.read_text(), hosts[rank] if rank < len(hosts) else f"rank{rank}")
+            made.nodes[rank] = Node(cores, gpus, host)
+    except OSError as exc:
+        raise ValueError(f"{directory}: {exc.strerror}") from None
+    if not made.nodes:
+        raise ValueError(f"{directory}: no topologies there, which are called 0.xml, 1.xml and so on")
+    made.name_ranks()
+    return made
