@@ -34,6 +34,13 @@ LISTED = {
     "heartbeat": "fluxlet.modules.heartbeat:Heartbeat",
     "barrier": "fluxlet.modules.barrier:BarrierService",
     "resource": "fluxlet.modules.resource.module:Resource",
+    "sched-simple": "fluxlet.modules.sched.module:SchedSimple",
+}
+
+#: Those that are there for who asks for them, instead of another one.
+ON_DEMAND = {
+    "sched-fifo": "fluxlet.modules.sched.module:SchedFifo",
+    "sched-backfill": "fluxlet.modules.sched.module:SchedBackfill",
 }
 
 

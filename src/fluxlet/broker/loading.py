@@ -20,7 +20,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fluxlet.broker.builtins import LISTED
+from fluxlet.broker.builtins import LISTED, ON_DEMAND
 
 if TYPE_CHECKING:
     from flux.brokermod import BrokerModule
@@ -76,7 +76,7 @@ def plan(path: str, loader: str | None, as_process: bool, search: str) -> Plan:
     if "/" not in path:
         if loader is not None:
             raise OSError(errno.EINVAL, "module loader may only be specified with module path")
-        if path in LISTED:
+        if path in LISTED or path in ON_DEMAND:
             if as_process:
                 raise OSError(errno.EINVAL, "built-in modules cannot execute in a separate process")
             return Plan("builtin", _builtin(path))
@@ -104,7 +104,7 @@ def _find(name: str, search: str) -> str:
 
 
 def _builtin(name: str) -> Callable[..., BrokerModule]:
-    module, _, cls = LISTED[name].partition(":")
+    module, _, cls = (LISTED | ON_DEMAND)[name].partition(":")
     factory: Callable[..., BrokerModule] = getattr(import_module(module), cls)
     return factory
 

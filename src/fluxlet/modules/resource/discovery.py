@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
-from xml.sax.saxutils import quoteattr
 
 from flux.idset import IDset
 
@@ -81,7 +79,7 @@ def _entries(directory: str, counts: Callable[[str], bool]) -> int:
 def _computes(path: str) -> bool:
     """Whether a node of the AMD driver is a gpu: one without SIMD units is a cpu."""
     try:
-        words = Path(f"{path}/properties").read_text().split()
+        words = _read(f"{path}/properties").split()
     except OSError:
         return False
     return "simd_count" in words and words[words.index("simd_count") + 1 :][:1] != ["0"]
@@ -115,7 +113,7 @@ def topology_xml(host: str, cores: list[Core], affinity: set[int], memory: int) 
         '<topology version="2.0">',
         f'  <object type="Machine" os_index="0" {sets} allowed_cpuset="{_hex(threads)}" nodeset="0x00000001" '
         'complete_nodeset="0x00000001" allowed_nodeset="0x00000001" gp_index="1">',
-        f'    <info name="HostName" value={quoteattr(host)}/>',
+        f'    <info name="HostName" value="{_escaped(host)}"/>',
         f'    <object type="NUMANode" os_index="0" {sets} nodeset="0x00000001" complete_nodeset="0x00000001" '
         f'gp_index="2" local_memory="{memory}"/>',
     ]
@@ -133,6 +131,12 @@ def topology_xml(host: str, cores: list[Core], affinity: set[int], memory: int) 
         lines.append("    </object>")
     lines += ["  </object>", "</topology>", ""]
     return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), ('"', "&quot;")):
+        text = text.replace(character, entity)
+    return text
 
 
 def _sets(threads: list[int]) -> str:

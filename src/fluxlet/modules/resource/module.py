@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import json
-from pathlib import Path
+import os
 from syslog import LOG_ERR, LOG_WARNING
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,8 +30,7 @@ from fluxlet.modules.resource.acquisition import Acquisition, mask_of, ranks_of
 from fluxlet.modules.resource.discovery import discover, local_topology, read_topology
 from fluxlet.modules.resource.drains import OVERWRITES, Drain, Drains, idset
 from fluxlet.modules.resource.journal import Journal
-from fluxlet.modules.resource.parent import ParentResources
-from fluxlet.modules.resource.settings import Settings, differences, fake_r, read_r, rerank
+from fluxlet.modules.resource.settings import Settings, differences, fake_r, read_r, read_text, rerank
 from fluxlet.modules.resource.store import (
     CHECKPOINT_KEY,
     EVENTLOG_KEY,
@@ -44,7 +43,8 @@ from fluxlet.modules.resource.store import (
 from fluxlet.payload import cut, decode, read_object
 from fluxlet.service import Service, may_end, require_streaming, sender
 
-_STORED = ("resource-define", "drain", "undrain")
+if TYPE_CHECKING:
+    from fluxlet.modules.resource.parent import ParentResources
 
 
 class DrainRequest(msgspec.Struct):
@@ -165,6 +165,9 @@ class Resource(Service):
         self.abandon(self._status_waiters)
         if self._parent is not None:
             self._parent.close()
+
+    async def finish_service(self) -> None:
+        """The drains are written down."""
         if self.leader and self._started:
             state = {
                 str(rank): {"timestamp": drain.timestamp, "reason": drain.reason or "", "nodelist": self._names({rank})}
@@ -172,7 +175,11 @@ class Resource(Service):
             }
             text = json.dumps({"timestamp": time(), "drain_state": state})
             payload = {"namespace": "primary", "flags": 0, "ops": [operation(CHECKPOINT_KEY, text)]}
-            self.handle.rpc("kvs.commit", payload, flags=FLUX_RPC_NORESPONSE)
+            try:
+                await self.handle.rpc("kvs.commit", payload)
+            except OSError as exc:
+                if exc.errno != errno.ENOSYS:
+                    raise
 
     def _end(self, request: Message, number: int, text: str | None = None) -> None:
         if not request.flags & FLUX_MSGFLAG_NORESPONSE:
@@ -297,6 +304,8 @@ class Resource(Service):
                 self.broker.log.write(LOG_ERR, f"resource.R: {exc}", "resource")
                 self._discover()
         elif "jobid" in self.broker.attributes.visible and self.broker.attributes.visible.get("parent-uri"):
+            from fluxlet.modules.resource.parent import ParentResources  # only for an instance within another
+
             self._parent = ParentResources(self, self._from_parent, self._expires)
         else:
             self._discover()
@@ -664,7 +673,7 @@ class Resource(Service):
         """Answers this node's topology, as XML of hwloc."""
         fake = self.settings.fake or {}
         if "hwloc-xml-path" in fake:
-            text = Path(fake["hwloc-xml-path"]).read_text()
+            text = read_text(fake["hwloc-xml-path"])
         else:
             text = local_topology(self.broker.attributes.visible["hostname"], not self.settings.norestrict)
         self.answer(msg, text.encode() + b"\0")
@@ -680,7 +689,7 @@ class Resource(Service):
         if self._acquirer is not None:
             raise OSError(errno.EBUSY, "resources are busy (unload scheduler?)")
         try:
-            r = _read_topologies(Path(request.path), self.hosts) if request.xml else read_r(request.path)
+            r = _read_topologies(request.path, self.hosts) if request.xml else read_r(request.path)
         except ValueError as exc:
             raise OSError(errno.EINVAL, str(exc)) from None
         if max(r.nodes) >= self.size and not request.force:
@@ -733,13 +742,17 @@ def _plain(r: Rv1Set) -> dict[str, Any]:
     return plain
 
 
-def _read_topologies(directory: Path, hosts: list[str]) -> Rv1Set:
+def _read_topologies(directory: str, hosts: list[str]) -> Rv1Set:
     """The R of a directory of files RANK.xml. Raises ValueError."""
     made = Rv1Set()
     try:
-        paths = {int(path.stem): path for path in directory.glob("*.xml") if path.stem.isdecimal()}
-        for rank, path in sorted(paths.items()):
-            host, cores, gpus = read_topology(path.read_text(), hosts[rank] if rank < len(hosts) else f"rank{rank}")
+        for name in sorted(os.listdir(directory)):
+            stem, dot, suffix = name.partition(".")
+            if not stem.isdecimal() or suffix != "xml":
+                continue
+            rank = int(stem)
+            host = hosts[rank] if rank < len(hosts) else f"rank{rank}"
+            host, cores, gpus = read_topology(read_text(os.path.join(directory, name)), host)
             made.nodes[rank] = Node(cores, gpus, host)
     except OSError as exc:
         raise ValueError(f"{directory}: {exc.strerror}") from None

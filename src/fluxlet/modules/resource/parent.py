@@ -78,7 +78,7 @@ class ParentResources:
         """Asks no more."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            handle.close()
+            handle.handle = None
 
     def _answered(self, future: Any) -> None:
         try:

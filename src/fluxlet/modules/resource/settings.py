@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from flux.hostlist import Hostlist
@@ -83,16 +82,22 @@ def _configured(table: dict[str, Any], config: dict[str, Any]) -> Rv1Set | None:
         return None
     if "scheduling" in table:
         try:
-            made.scheduling = json.loads(Path(table["scheduling"]).read_text())
+            made.scheduling = json.loads(read_text(table["scheduling"]))
         except (OSError, ValueError) as exc:
             raise ValueError(f"resource.scheduling: {table['scheduling']}: {exc}") from None
     return made
 
 
+def read_text(path: str) -> str:
+    """The text of a file. Raises OSError, ValueError."""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
 def read_r(path: str) -> Rv1Set:
     """The R in a file. Raises ValueError saying what is wrong."""
     try:
-        made = Rv1Set(Path(path).read_text(), keep_scheduling=True)
+        made = Rv1Set(read_text(path), keep_scheduling=True)
     except OSError as exc:
         raise ValueError(f"{path}: {exc.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as exc:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
-from base64 import b64decode
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from syslog import LOG_ERR
 from typing import Any
@@ -65,7 +64,7 @@ class Store:
             return ""
         message = state.value
         assert isinstance(message, Message)
-        return b64decode(message.payload["val"]["data"]).decode("utf-8", "replace")
+        return a2b_base64(message.payload["val"]["data"]).decode("utf-8", "replace")
 
     def commit(self, operations: list[dict[str, Any]], then: Callable[[int, str | None], None]) -> None:
         """Commits, and calls `then` with errno (0: done) and text."""

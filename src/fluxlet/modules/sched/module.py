@@ -1,0 +1,504 @@
+"""The modules sched-simple, sched-fifo and sched-backfill: the planner, in conversation (spec 07, 3.1 to 3.7).
+
+    resource.acquire -> the pool -> job-manager.sched-hello -> who holds what -> job-manager.sched-ready
+    sched.alloc, sched.free, ... -> the planner -> (idle) run -> kvs.commit of all Rs -> the answers
+
+Rules:
+- Requests only change what is to be planned. Planning is done when the loop has nothing else to do, or when a lot
+  has come together; what a run has started goes into one transaction.
+- A job is told of its resources when its R is in the KVS. They are its own from the moment it was planned.
+- A request that cannot be understood is denied; it is never the scheduler's end.
+"""
+
+from __future__ import annotations
+
+import errno
+from binascii import a2b_base64
+from collections.abc import Sequence
+from json import dumps
+from syslog import LOG_ERR
+from time import monotonic, time
+from typing import Any
+
+import msgspec
+
+from flux.brokermod import request_handler
+from flux.constants import FLUX_RPC_NORESPONSE, FLUX_RPC_STREAMING
+from flux.core import fluid
+from flux.core.codec import dump_payload
+from flux.core.future_state import RpcState
+from flux.core.handle import Flux
+from flux.message import Message
+from flux.resource._pool import Grant, Pool, bits
+from flux.resource.Rv1Set import Node, Rv1Set
+from fluxlet.broker.broker import Broker
+from fluxlet.modules.sched.line import Pending
+from fluxlet.modules.sched.planner import BACKFILL, FIFO, Planner, Start
+from fluxlet.modules.sched.requests import (
+    AllocRequest,
+    CancelRequest,
+    Execution,
+    ExpirationRequest,
+    FeasibilityRequest,
+    FreeRequest,
+    HeldR,
+    HelloResponse,
+    Options,
+    PrioritizeRequest,
+)
+from fluxlet.modules.sched.shapes import Refused, Shapes
+from fluxlet.modules.sched.texts import Texts, bits_of, commit, operation, success, summary
+from fluxlet.payload import decode
+from fluxlet.service import Service
+
+#: So many changes are not kept waiting for the loop to be idle.
+_MANY = 128
+#: Looking into the future may take this part of the time.
+_FORECAST_SHARE = 0.05
+#: What telling a job of its future costs everybody, in seconds.
+_ANNOTATION = 0.0003
+#: How many pending jobs are told of their future.
+_FORETOLD = 16
+#: Debug bits: deny the next request, explain what is pending, refuse other ends.
+_DENY, _EXPLAIN, _REFUSE = 1, 2, 4
+
+_held_r = msgspec.json.Decoder(HeldR).decode
+_hello = msgspec.json.Decoder(HelloResponse).decode
+
+
+def grants_of(execution: Execution) -> dict[int, Grant]:
+    """What R says that somebody has, by rank. Raises ValueError."""
+    grants: dict[int, Grant] = {}
+    for group in execution.R_lite:
+        cores, gpus = bits_of(group.children.core), bits_of(group.children.gpu)
+        for rank in bits(bits_of(group.rank)):
+            grants[rank] = Grant(rank, cores, gpus)
+    return grants
+
+
+class Scheduler(Service):
+    """A scheduler; its subclasses say what its defaults are.
+
+    Args:
+        args: as of Options.
+
+    Raises OSError(EINVAL) for other arguments, EEXIST if there is a scheduler already.
+    """
+
+    policy = FIFO
+    #: How many jobs the job manager is to show us at a time; None: all.
+    limit: int | None = 8
+    #: Whether jobs that wait are told when they will start.
+    forecasts = True
+
+    def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
+        self.options = Options(args, self.policy, self.limit)
+        super().__init__(handle, broker, *args)
+        self.log.level = self.options.log_level
+        self.planner: Planner | None = None  # until the resources are known
+        self.ready = False
+        self._hello_left = 0  # lookups of those who hold resources
+        self._resources = Rv1Set()
+        self._shapes = Shapes(self._resources, Pool({}))
+        self._texts = Texts(self._resources)
+        reactor = handle.core.reactor
+        self._idle = reactor.idle(self._plan)
+        self._later = reactor.timer(0.0, 0.0, self._forecast)
+        self._changes = 0
+        self._forecast_due = 0.0
+        self._passes = self._forecasts = 0
+        self._duration = self._interval = 0.0
+        self._last_pass = 0.0
+
+    async def start_service(self) -> None:
+        """Takes the service names, and asks for the resources."""
+        for name in ("sched", "feasibility"):
+            await self.handle.rpc("service.add", {"service": name})
+        self.handle.rpc("resource.acquire", flags=FLUX_RPC_STREAMING).then(self._acquired)
+
+    def stop_service(self) -> None:
+        """Nothing is planned any more. The job manager hears that we are gone, and sends its requests to the next."""
+        self._idle.stop()
+        self._later.stop()
+
+    # The resources.
+
+    def _acquired(self, future: Any) -> None:
+        try:
+            response = future.get()
+        except OSError as exc:
+            if exc.errno not in (errno.ECANCELED, errno.ENODATA):
+                self.log.error(f"resource.acquire: {exc.strerror}")
+            return
+        future.reset()
+        if "resources" in response:
+            self._begin(Rv1Set(response["resources"], keep_scheduling=True))
+        planner = self.planner
+        if planner is None:
+            return
+        pool = planner.pool
+        if "up" in response:
+            pool.up |= bits_of(response["up"]) & pool.ranks
+        if "down" in response:
+            pool.up &= ~bits_of(response["down"])
+        if "shrink" in response:
+            self._shrink(planner, bits_of(response["shrink"]))
+        if "expiration" in response:
+            planner.expiration = float(response["expiration"])
+            self._resources.set_expiration(planner.expiration)
+        planner.unsettle()
+        if "resources" in response:
+            self._say_hello()
+        else:
+            self._plan_soon()
+
+    def _begin(self, resources: Rv1Set) -> None:
+        self._resources = resources
+        nodes = {rank: (node.cores, node.gpus) for rank, node in resources.nodes.items()}
+        pool = Pool(nodes, self.options.placement)
+        self.planner = Planner(pool, self.options.policy, resources.get_expiration())
+        self._shapes = Shapes(resources, pool)
+        self._texts = Texts(resources)
+
+    def _shrink(self, planner: Planner, gone: int) -> None:
+        planner.pool.remove_ranks(gone)
+        self._resources.remove_ranks(list(bits(gone)))
+        self._shapes = Shapes(self._resources, planner.pool)
+        for job in tuple(planner.jobs.values()):
+            text = planner.pool.infeasible(*job.shape)
+            if text is not None:
+                planner.remove(job.jobid)
+                self._deny(job.request, job.jobid, text)
+
+    # The job manager.
+
+    def _say_hello(self) -> None:
+        self._hello_left = 1
+        payload = {"partial-ok": self.options.partial_ok}
+        self.handle.rpc("job-manager.sched-hello", payload, flags=FLUX_RPC_STREAMING).then(self._hello_answered)
+
+    def _hello_answered(self, future: Any) -> None:
+        try:
+            held = _hello(future.get_str() or "{}")
+        except OSError as exc:
+            if exc.errno == errno.ENODATA:
+                self._hello_done()
+            elif exc.errno == errno.ENOSYS:
+                self.log.debug("there is no job manager whose jobs are to be scheduled")
+            else:
+                self.log.error(f"job-manager.sched-hello: {exc.strerror}")
+            return
+        future.reset()
+        self._hello_left += 1
+
+        def looked_up(state: RpcState) -> None:
+            self._found(held, state)
+            self._hello_done()
+
+        key = f"{fluid.kvs(held.id)}.R"
+        raw = dump_payload({"key": key, "namespace": "primary", "flags": 0})
+        self.ask(b"kvs.lookup", raw, looked_up)
+
+    def _found(self, held: HelloResponse, state: RpcState) -> None:
+        """R of a job that holds resources has been read."""
+        planner = self.planner
+        assert planner is not None
+        try:
+            if state.errnum:
+                raise ValueError(state.error_text())
+            assert isinstance(state.value, Message)
+            execution = _held_r(a2b_base64(state.value.payload["val"]["data"])).execution
+            grants = grants_of(execution)
+            for rank in bits(bits_of(held.free)):
+                grants.pop(rank, None)
+            missing = [rank for rank in grants if not planner.pool.ranks >> rank & 1]
+            if missing:
+                raise ValueError(f"allocation contains ranks not in resource pool: {missing}")
+            planner.pool.allocate(held.id, grants.values(), execution.expiration)
+        except (ValueError, msgspec.MsgspecError) as exc:
+            self.log.error(f"hello: {fluid.f58(held.id)}: {exc}")
+            note = "failed to reallocate R for running job"
+            payload = {"id": held.id, "type": "scheduler-restart", "severity": 0, "note": note}
+            self.handle.rpc("job-manager.raise", payload, flags=FLUX_RPC_NORESPONSE)
+            return
+        self.log.debug(f"hello: {fluid.f58(held.id)} alloc {summary(tuple(grants.values()))}")
+
+    def _hello_done(self) -> None:
+        self._hello_left -= 1
+        if self._hello_left:
+            return
+
+        def answered(state: RpcState) -> None:
+            if state.errnum:
+                self.log.error(f"job-manager.sched-ready: {state.error_text()}")
+                return
+            self.ready = True
+            mode = "unlimited" if self.options.limit is None else f"limited={self.options.limit}"
+            assert isinstance(state.value, Message)
+            self.log.debug(f"ready: mode {mode}, {state.value.payload['count']} jobs in queue")
+            self._plan_soon()
+
+        self.ask(b"job-manager.sched-ready", dump_payload(self.options.ready()), answered)
+
+    # Requests of the job manager.
+
+    def _plan_soon(self) -> None:
+        """Something has changed that somebody may have waited for."""
+        if not self._changes:
+            self._idle.start()
+        self._changes += 1
+        if self._changes >= _MANY:
+            self._plan()
+
+    def _the_planner(self) -> Planner:
+        if self.planner is None:
+            raise OSError(errno.EAGAIN, "the resources are not known yet")
+        return self.planner
+
+    @request_handler("sched.alloc", prefix=False)
+    def alloc(self, msg: Message) -> None:
+        """Payload: `AllocRequest`; answered when the job gets resources, or never will."""
+        planner = self._the_planner()
+        request = decode(msg, AllocRequest)
+        jobid = request.id
+        if self.module.debug_flags & _DENY and self.debug_test(_DENY, True):
+            self._deny(msg, jobid, "DEBUG_FAIL_ALLOC")
+            return
+        try:
+            shape, duration = self._shapes.of(bytes(request.jobspec))
+        except Refused as exc:
+            self._deny(msg, jobid, str(exc) if exc.infeasible else f"cannot parse jobspec: {exc}")
+            return
+        if jobid in planner.jobs or jobid in planner.pool.jobs:
+            raise OSError(errno.EEXIST, f"job {fluid.f58(jobid)} has been asked for already")
+        planner.add(Pending(jobid, request.priority, shape, duration, msg))
+        self._plan_soon()
+
+    @request_handler("sched.free", prefix=False)
+    def free(self, msg: Message) -> None:
+        """Payload: `FreeRequest`. No response."""
+        planner = self._the_planner()
+        request = decode(msg, FreeRequest)
+        job = planner.pool.jobs.get(request.id)
+        if job is None:
+            self.log.error(f"free: {fluid.f58(request.id)}: the job has no resources")
+            return
+        try:
+            grants = grants_of(request.R.execution)
+        except ValueError as exc:
+            raise OSError(errno.EPROTO, f"bad R in sched.free: {exc}") from None
+        held = job.grants
+        if grants != held:
+            self._check_free(request.id, grants, held, request.final)
+        if request.final:
+            planner.pool.free(request.id)
+        else:
+            planner.pool.free(request.id, sum(1 << rank for rank in grants))
+        if planner.jobs:
+            planner.unsettle()
+            self._plan_soon()
+
+    def _check_free(self, jobid: int, grants: dict[int, Grant], held: dict[int, Grant], final: bool) -> None:
+        """Says so if what comes back is not what was given; what was given is what is free then."""
+        pool = self._the_planner().pool
+        strange = sorted(rank for rank in grants if rank not in held and pool.ranks >> rank & 1)
+        if strange:
+            self.log.error(f"free: {fluid.f58(jobid)}: R contains ranks not in job allocation: {strange}")
+        elif final and held.keys() - grants.keys():
+            self.log.error(
+                f"free: {fluid.f58(jobid)}: final R mismatch: got {summary(tuple(grants.values()))}, "
+                f"expected {summary(tuple(held.values()))}"
+            )
+
+    @request_handler("sched.cancel", prefix=False)
+    def cancel(self, msg: Message) -> None:
+        """Payload: `CancelRequest`; the job's sched.alloc is answered. No response to this."""
+        job = self._the_planner().remove(decode(msg, CancelRequest).id)
+        if job is not None:
+            assert job.request is not None
+            self.answer(job.request, f'{{"id": {job.jobid}, "type": 3}}\0'.encode())
+            self._plan_soon()
+
+    @request_handler("sched.prioritize", prefix=False)
+    def prioritize(self, msg: Message) -> None:
+        """Payload: `PrioritizeRequest`. No response."""
+        planner = self._the_planner()
+        for jobid, priority in decode(msg, PrioritizeRequest).jobs:
+            planner.prioritize(jobid, priority)
+        self._plan_soon()
+
+    @request_handler("sched.expiration", prefix=False)
+    def expiration(self, msg: Message) -> None:
+        """Payload: `ExpirationRequest`; an error refuses."""
+        planner = self._the_planner()
+        request = decode(msg, ExpirationRequest)
+        if request.expiration < 0:
+            raise OSError(errno.EINVAL, "expiration must not be negative")
+        if self.module.debug_flags & _REFUSE and self.debug_test(_REFUSE, True):
+            raise OSError(errno.EINVAL, "Rejecting expiration update for testing")
+        job = planner.pool.jobs.get(request.id)
+        if job is not None:
+            job.expiration = request.expiration
+            planner.unsettle()
+            self._plan_soon()
+        self.answer(msg)
+
+    def _deny(self, request: Message | None, jobid: int, note: str) -> None:
+        assert request is not None
+        self.answer(request, dump_payload({"id": jobid, "type": 2, "note": note}))
+
+    def _annotate(self, job: Pending, annotations: dict[str, Any]) -> None:
+        assert job.request is not None
+        self.answer(job.request, dump_payload({"id": job.jobid, "type": 1, "annotations": {"sched": annotations}}))
+
+    # What anybody may ask.
+
+    @request_handler("feasibility.check", prefix=False)
+    def feasibility_check(self, msg: Message) -> None:
+        """Payload: `FeasibilityRequest`; EOVERFLOW if it can never run, EINVAL if it makes no sense."""
+        self._the_planner()
+        try:
+            self._shapes.of_object(decode(msg, FeasibilityRequest).jobspec)
+        except Refused as exc:
+            raise OSError(errno.EOVERFLOW if exc.infeasible else errno.EINVAL, str(exc)) from None
+        self.answer(msg)
+
+    @request_handler("sched.resource-status", prefix=False)
+    def resource_status(self, msg: Message) -> None:
+        """Answers `{"all": R, "allocated": R, "down": R}`."""
+        pool = self._the_planner().pool
+        resources = self._resources
+        allocated = Rv1Set()
+        for job in pool.jobs.values():
+            for rank, cores, gpus in job.grants.values():
+                node = allocated.nodes.setdefault(rank, Node(0, 0, None))
+                node.cores |= cores
+                node.gpus |= gpus
+        allocated.properties = {
+            name: ranks & allocated.nodes.keys()
+            for name, ranks in resources.properties.items()
+            if not name.startswith("+")
+        }
+        down = resources.copy_ranks([rank for rank in resources.nodes if not pool.up >> rank & 1]).to_dict()
+        down["execution"].pop("nodelist", None)
+        everything = resources.to_dict()
+        everything.pop("scheduling", None)
+        self.handle.respond(msg, {"all": everything, "allocated": allocated.to_dict(), "down": down})
+
+    @request_handler("stats-get", allow_guest=True)
+    def stats_get(self, msg: Message) -> None:
+        """Answers numbers: how often was planned, how long that took, how many wait."""
+        stats = {
+            "sched_passes": self._passes,
+            "sched_yields": 0,
+            "forecast_passes": self._forecasts,
+            "forecast_yields": 0,
+            "sched_delay": 0.0,
+            "sched_duration_ewma": self._duration,
+            "sched_interval_ewma": self._interval,
+            "pending_jobs": 0 if self.planner is None else len(self.planner.jobs),
+        }
+        self.handle.respond(msg, stats)
+
+    # Planning.
+
+    def _plan(self) -> None:
+        """Starts whom it can."""
+        self._idle.stop()
+        self._changes = 0
+        planner = self.planner
+        if planner is None or not planner.jobs:
+            return
+        began = monotonic()
+        now = time()
+        starts = planner.run(now)
+        if starts:
+            self._keep(starts, now)
+        if self.forecasts and planner.jobs:
+            if began >= self._forecast_due:
+                self._forecast()
+            elif not self._later.active:
+                self._later.reset(self._forecast_due - began, 0.0)
+                self._later.start()
+        if self.module.debug_flags & _EXPLAIN:
+            for ahead, job in enumerate(planner.line):
+                self._annotate(job, {"reason_pending": "insufficient resources", "jobs_ahead": ahead})
+        self._count(began)
+
+    def _count(self, began: float) -> None:
+        took = monotonic() - began
+        weight = 0.25 if self._passes else 1.0
+        self._duration += weight * (took - self._duration)
+        if self._passes:
+            self._interval += weight * (began - self._last_pass - self._interval)
+        self._last_pass = began
+        self._passes += 1
+
+    def _keep(self, starts: Sequence[Start], now: float) -> None:
+        """Puts R of those who start into the KVS; they are told when it is there."""
+        r = self._texts.r
+        texts = [r(start.grants, start.slots, now, start.expiration) for start in starts]
+        operations = [operation(start.job.jobid, text) for start, text in zip(starts, texts, strict=True)]
+
+        def committed(state: RpcState) -> None:
+            if state.errnum:
+                self._not_kept(starts, state)
+                return
+            for start, text in zip(starts, texts, strict=True):
+                self._succeed(start, text)
+
+        self.ask(b"kvs.commit", commit(operations), committed)
+
+    def _succeed(self, start: Start, r: str) -> None:
+        job = start.job
+        annotations = f'"resource_summary": "{summary(start.grants)}"'
+        if job.annotated is not None:
+            annotations = f'"t_estimate": null, {annotations}'
+        if start.ahead_of:
+            annotations += f', "backfill": {dumps(fluid.f58(start.ahead_of))}'
+        assert job.request is not None
+        self.answer(job.request, success(job.jobid, r, annotations))
+
+    def _not_kept(self, starts: Sequence[Start], state: RpcState) -> None:
+        """R could not be written: those who were to start cannot."""
+        text = f"R could not be stored: {state.error_text()}"
+        self.broker.log.write(LOG_ERR, f"kvs.commit: {state.error_text()}", self.name)
+        planner = self._the_planner()
+        for start in starts:
+            planner.pool.free(start.job.jobid)
+            self._deny(start.job.request, start.job.jobid, text)
+        self._plan_soon()
+
+    def _forecast(self) -> None:
+        """Tells those who wait when they will start, if that is another time than they think."""
+        planner = self.planner
+        self._later.stop()
+        if planner is None or not planner.jobs:
+            return
+        began = monotonic()
+        told = 0
+        for job, when in planner.forecast(time(), _FORETOLD):
+            if job.annotated != when:
+                job.annotated = when
+                self._annotate(job, {"t_estimate": when})
+                told += 1
+        self._forecasts += 1
+        now = monotonic()
+        self._forecast_due = now + (now - began + told * _ANNOTATION) / _FORECAST_SHARE
+
+
+class SchedSimple(Scheduler):
+    """sched-simple: in order, with forecasts."""
+
+
+class SchedFifo(Scheduler):
+    """sched-fifo: in order."""
+
+    forecasts = False
+
+
+class SchedBackfill(Scheduler):
+    """sched-backfill: others may start while the first in line has to wait, if they are not in its way."""
+
+    policy = BACKFILL
+    limit = None
