@@ -747,7 +747,7 @@ def _read_topologies(directory: str, hosts: list[str]) -> Rv1Set:
     made = Rv1Set()
     try:
         for name in sorted(os.listdir(directory)):
-            stem, dot, suffix = name.partition(".")
+            stem, _, suffix = name.partition(".")
             if not stem.isdecimal() or suffix != "xml":
                 continue
             rank = int(stem)

@@ -23,6 +23,7 @@ def four_ranks(start_broker: Callable[..., BrokerThread], monkeypatch: pytest.Mo
     def start(hostlist: str) -> BrokerThread:
         broker = start_broker({"size": "4", "hostlist": hostlist, "hostname": "vm"})
         r = {"version": 1, "execution": {"R_lite": TWO_CORES, "nodelist": ["vm,vm,vm"]}}
+        broker.call(lambda: broker.broker.unload("sched-simple"))  # who has acquired the resources
         with broker.open() as handle:
             until(lambda: handle.rpc("resource.status").get()["online"] == "0")
             assert ask(handle, "resource.get").aux1 == 2  # not all are heard of
