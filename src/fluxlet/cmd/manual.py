@@ -142,7 +142,11 @@ def _text(action: argparse.Action) -> str:
     if not action.help:
         return ""
     text = action.help % {**vars(action), "prog": ""} if "%" in action.help else action.help
-    return f"{text[0].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
+    return _capital(text) + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _action(action: argparse.Action, complete: Mapping[str, str]) -> Entry:
@@ -174,7 +178,7 @@ def from_parser(parser: argparse.ArgumentParser, name: str, summary: str, extra:
         if isinstance(action, argparse._SubParsersAction):
             texts = {choice.dest: choice.help for choice in action._choices_actions}
             subcommands += [
-                from_parser(sub, f"{name} {word}", texts.get(word) or "", {"COMPLETE": complete})
+                from_parser(sub, f"{name} {word}", _capital(texts.get(word) or ""), {"COMPLETE": complete})
                 for word, sub in action.choices.items()
                 if word in texts
             ]

@@ -3,12 +3,20 @@
 An instance does the same without this file, in the broker's process (`fluxlet.broker.rc`).
 """
 
-from flux.modprobe import Context, run_all_rc_scripts, task
+from flux.modprobe import Context, Module, run_all_rc_scripts, task
+from fluxlet.broker.builtins import FIRST, LISTED
 
 
 def setup(context: Context) -> None:
-    """All modules that modprobe.toml describes."""
-    context.load_modules(module.name for module in context.modprobe.modules())
+    """All modules: those that modprobe.toml describes, and our own others, in the order of their table."""
+    modprobe = context.modprobe
+    previous: list[str] = []
+    for name in LISTED:
+        if name not in FIRST:
+            if not modprobe.has_task(name):
+                modprobe.add_task(Module({"name": name, "after": previous}))
+            previous = [name]
+    context.load_modules(module.name for module in modprobe.modules())
 
 
 @task("rc1-scripts", after=["*"])
