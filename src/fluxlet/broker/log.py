@@ -161,9 +161,13 @@ class Log:
         """
         for line in _line_breaks(text):
             if line:
-                stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
-                head = f"<{severity << 3}>1 {stamp}Z{self._prefix}{appname} {self._pid} - - "
-                self._dispose(severity, (head + line).encode("utf-8", "surrogateescape"), True)
+                self._dispose(severity, self.message(severity, line, appname), True)
+
+    def message(self, severity: int, line: str, appname: str) -> bytes:
+        """A message of this rank, of this moment."""
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+        head = f"<{severity << 3}>1 {stamp}Z{self._prefix}{appname} {self._pid} - - "
+        return (head + line).encode("utf-8", "surrogateescape")
 
     def append(self, raw: bytes) -> None:
         """Takes a message from `log.append`; anything is one."""

@@ -15,6 +15,7 @@ import os
 import resource
 import socket
 import sys
+import threading
 import time
 import uuid
 from syslog import LOG_CRIT, LOG_WARNING
@@ -32,6 +33,7 @@ from fluxlet.broker.lifecycle import LifeCycle
 from fluxlet.broker.options import BrokerOptions
 from fluxlet.broker.program import Program, initial_program, usable_shell
 from fluxlet.broker.state import StateMachine
+from fluxlet.broker.watchdog import Watchdog
 
 #: Of the instance or job that we were started in; the broker's own environment does without (spec 03, 16).
 _NOT_OURS = ("FLUX_URI", "FLUX_KVS_NAMESPACE", "FLUX_JOB_ID_PATH", "FLUX_PROXY_REMOTE")
@@ -323,6 +325,7 @@ def _live(broker: Broker, life: LifeCycle) -> int:
     """From the first state to the last; returns the exit code."""
     assert broker.state is not None
     life.watch_signals()
+    watchdog = Watchdog(broker, threading.get_ident())
     failures = 0
     try:
         broker.state.post("builtins-success")
@@ -338,5 +341,6 @@ def _live(broker: Broker, life: LifeCycle) -> int:
         broker.state.post("builtins-done")
         broker.log.close()
     finally:
+        watchdog.stop()
         life.end_programs()
     return life.exit_code

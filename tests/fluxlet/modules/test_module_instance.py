@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,44 @@ def test_module_that_nobody_has_removed_is_reported(path: str, loader: str) -> N
     done = run(path, "-Sbroker.rc3_path=true", loader=loader, keep="keep")
     assert (done.returncode, done.stdout) == (1, "end\n")
     assert done.stderr.endswith("broker.err[0]: broker module 'm' was not properly shut down\n")
+
+
+BLOCKING = """
+from flux.brokermod import BrokerModule, request_handler
+
+class Slow(BrokerModule):
+    @request_handler("read")
+    def read(self, msg):
+        self.handle.respond(msg, open(self.args[0]).read())
+
+    @request_handler("later")
+    def later(self, msg):
+        self.handle.timer_watcher_create(0.0, lambda *args: self.read(msg)).start()
+
+    @request_handler("answered")
+    def answered(self, msg):
+        self.handle.rpc("attr.get", {"name": "rank"}).then(lambda future: self.read(msg))
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "what"), [("read", "handler of slow.read"), ("later", "a timer"), ("answered", "a callback")]
+)
+def test_blocking_module_is_named_on_stderr_while_it_blocks(tmp_path: Path, method: str, what: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    module = tmp_path / "slow.py"
+    module.write_text(BLOCKING)
+    with Instance() as instance, instance.handle() as handle:
+        handle.rpc("module.load", {"path": str(module), "args": [str(tmp_path / "pipe")], "loader": "inproc"}).get()
+        answer = handle.rpc(f"slow.{method}")
+        until(lambda: "keeping the broker" in instance.output)
+        (tmp_path / "pipe").write_text('"done"')
+        assert answer.get() == "done"
+        (line,) = instance.output.splitlines()
+        assert re.search(
+            rf" slow\.err\[0\]: {what} has been keeping the broker for \d\.\ds, at {module}:7 in read$", line
+        )
+        assert re.search(rf" slow\.warning\[0\]: {what} blocked the broker for \d+\.\ds$", instance.log(), flags=re.M)
 
 
 def test_killed_broker_takes_its_modules_along(path: str) -> None:
