@@ -32,39 +32,72 @@ def load(path: str | None, updates: list[str]) -> dict[str, Any]:
         path: a file or a directory; None: nothing.
         updates: the values of `--conf`, in order.
 
-    Raises ConfigError with the text that goes to the log.
+    Raises ConfigError with the text that goes to the log, also for a value that its key cannot have: it names the
+    source, the table and the key.
     """
+    sources: list[tuple[str, dict[str, Any]]] = []
     try:
-        config = load_path(path) if path is not None else {}
+        if path is not None:
+            sources += [(f"Config file error: {file}", table) for file, table in _load_files(path)]
     except ConfigError as exc:
         raise ConfigError(f"Config file error: {exc}") from None
     for value in updates:
         try:
-            update = parse_update(value)
+            sources.append(("--conf", parse_update(value)))
         except ConfigError as exc:
             raise ConfigError(f"--conf: {exc}") from None
-        merge(config, update)
+    config: dict[str, Any] = {}
+    for _, table in sources:
+        merge(config, table)
+    if config:
+        _check(config, sources)
     return config
+
+
+def _check(config: dict[str, Any], sources: list[tuple[str, dict[str, Any]]]) -> None:
+    """Raises ConfigError for a value that its key cannot have."""
+    from fluxlet.broker.configuration_keys import problem  # only who has a configuration pays for it
+
+    found = problem(config)
+    if found is not None:
+        path, text = found
+        source = next(source for source, table in reversed(sources) if _has(table, path))
+        raise ConfigError(f"{source}: {'.'.join(path)}: {text}")
+
+
+def _has(table: Any, path: tuple[str, ...]) -> bool:
+    for key in path:
+        if not isinstance(table, dict) or key not in table:
+            return False
+        table = table[key]
+    return True
 
 
 def load_path(path: str) -> dict[str, Any]:
     """What a file says, or all `*.toml` of a directory, in the order of their names. Raises ConfigError."""
+    config: dict[str, Any] = {}
+    for _, table in _load_files(path):
+        merge(config, table)
+    return config
+
+
+def _load_files(path: str) -> list[tuple[str, dict[str, Any]]]:
     try:
         names = sorted(os.listdir(path)) if os.path.isdir(path) else None
         if names is None:
-            return _load_file(path)
+            return [(path, _load_file(path))]
     except OSError as exc:
         raise ConfigError(f"stat: {path}: {exc.strerror}") from None
-    config: dict[str, Any] = {}
+    files: list[tuple[str, dict[str, Any]]] = []
     for name in names:
         # As a shell's *.toml would: hidden files do not count.
         if name.endswith(".toml") and not name.startswith("."):
             file = os.path.join(path, name)
             try:
-                merge(config, _load_file(file))
+                files.append((file, _load_file(file)))
             except OSError as exc:
                 raise ConfigError(f"{file}: {exc.strerror}") from None
-    return config
+    return files
 
 
 def _load_file(path: str) -> dict[str, Any]:
