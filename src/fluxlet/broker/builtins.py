@@ -33,6 +33,10 @@ LISTED = {
     "overlay": "fluxlet.modules.overlay:Overlay",
     "heartbeat": "fluxlet.modules.heartbeat:Heartbeat",
     "barrier": "fluxlet.modules.barrier:BarrierService",
+    "content": "fluxlet.modules.content.module:Content",
+    "content-sqlite": "fluxlet.modules.content_sqlite.module:ContentSqlite",
+    "kvs": "fluxlet.modules.kvs.module:load",
+    "kvs-watch": "fluxlet.modules.kvs_watch.module:KvsWatch",
     "resource": "fluxlet.modules.resource.module:Resource",
     "sched-simple": "fluxlet.modules.sched.module:SchedSimple",
 }
@@ -42,7 +46,6 @@ ON_DEMAND = {
     "sched-fifo": "fluxlet.modules.sched.module:SchedFifo",
     "sched-backfill": "fluxlet.modules.sched.module:SchedBackfill",
 }
-
 
 #: Those of LISTED that are there before anybody can talk to the broker, and until nobody can any more. The others come
 #: and go with rc1 and rc3 (`fluxlet.broker.rc`).

@@ -1,10 +1,12 @@
-"""Many blobs in one payload: what `content-backing.store-many` takes. Pure.
+"""Many blobs in one payload: what `content-backing.store-many` and `content.store-many` take. Pure.
 
 A module that registers with `"store-many": true` gets what there is to store in few requests, and can write it in one
 transaction. That is ours; the reference's modules get `content-backing.store` for each blob.
 
     number of blobs, then the length of each: unsigned 32-bit integers, the most significant byte first
     the digests, then the blobs, in the same order, with nothing between them
+
+`content.store-many` takes the same without digests: it makes them itself.
 """
 
 from __future__ import annotations
@@ -40,3 +42,14 @@ def decode(raw: bytes | None, size: int) -> list[tuple[bytes, bytes]]:
         digest += size
         blob += length
     return pairs
+
+
+def encode_blobs(blobs: Sequence[bytes]) -> bytes:
+    """The payload for blobs without digests."""
+    count = len(blobs)
+    return b"".join((pack(f">{count + 1}I", count, *map(len, blobs)), *blobs))
+
+
+def decode_blobs(raw: bytes | None) -> list[bytes]:
+    """The blobs of a payload without digests. Raises OSError(EPROTO)."""
+    return [blob for _, blob in decode(raw, 0)]

@@ -21,8 +21,10 @@ from flux.core.future_state import RpcState
 from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
+from fluxlet.modules.content import batch
 from fluxlet.modules.content.cache import Cache
 from fluxlet.modules.content.digest import Hash
+from fluxlet.modules.content.ending import nothing_stays
 from fluxlet.modules.content.mapped import MappedFiles
 from fluxlet.modules.content.writers import WriteBack, WriteThrough
 from fluxlet.payload import decode, read_object
@@ -105,7 +107,7 @@ class Content(Service):
         self.abandon(self._adding.values())
         self._adding.clear()
         self._mapped.close()
-        if self._leader and self.cache.dirty:
+        if self._leader and self.cache.dirty and not nothing_stays(self.broker):
             self.broker.log.write(LOG_ERR, f"{len(self.cache.dirty)} blobs were not stored", self.name)
 
     # Blobs.
@@ -123,11 +125,36 @@ class Content(Service):
         if self._leader:
             if is_new:
                 self._back.add(digest)
-                if self._back.hold(msg, digest):
+                if self._back.hold(msg, [digest], digest):
                     return
             self.answer(msg, digest)
         else:
             self._through.store(digest, data, msg)
+
+    @request_handler("store-many")
+    def store_many(self, msg: Message) -> None:
+        """Payload: see `fluxlet.modules.content.batch`, without digests. Answers when all are here, as `store` does.
+
+        Ours; rank 0 only. EFBIG if one is too big: then none is stored.
+        """
+        if not self._leader:
+            raise OSError(errno.EINVAL, "blobs can be stored together only on rank 0")
+        blobs = batch.decode_blobs(msg.raw)
+        for data in blobs:
+            if len(data) > self.limit:
+                raise OSError(errno.EFBIG, f"a blob of {len(data)} bytes is larger than {self.limit}")
+        now, hash, cache, back, loading = self.broker.now, self.hash.digest, self.cache, self._back, self._loading
+        new = []
+        for data in blobs:
+            digest = hash(data)
+            if cache.store(digest, data, now):
+                new.append(digest)
+                back.add(digest)
+            if loading and digest in loading:
+                self._arrived(digest, data)
+        if new and back.hold(msg, new, None):
+            return
+        self.answer(msg)
 
     @request_handler("load")
     def load(self, msg: Message) -> None:
@@ -302,7 +329,7 @@ class Content(Service):
         if not self._back.backing:
             raise OSError(errno.EINVAL, "content backing store is not active")
         self._back.close()
-        if self.cache.dirty:
+        if self.cache.dirty and not nothing_stays(self.broker):
             text = f"{len(self.cache.dirty)} blobs are not stored, as the backing store goes"
             self.broker.log.write(LOG_WARNING, text, self.name)
         self.answer(msg)

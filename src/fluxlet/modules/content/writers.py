@@ -90,7 +90,7 @@ class WriteBack(Writer):
         self._width = limit  # blobs in the next batch
         self._hurried = False
         self._logged: str | None = None  # what the log was told that is wrong
-        self._held: deque[tuple[Message, bytes]] = deque()
+        self._held: deque[tuple[Message, list[bytes], bytes | None]] = deque()
         self._timer = service.broker.reactor.timer(_DELAY, 0.0, self._go)
         self._timer.unref()
 
@@ -111,7 +111,7 @@ class WriteBack(Writer):
     def stop(self) -> None:
         """The module ends."""
         self._timer.stop()
-        self.service.abandon(message for message, _ in self._held)
+        self.service.abandon(message for message, _, _ in self._held)
         self._held.clear()
 
     @property
@@ -134,15 +134,21 @@ class WriteBack(Writer):
         self._hurried = True
         self._timer.reset(0.0, 0.0)
 
-    def hold(self, request: Message, digest: bytes) -> bool:
-        """Keeps the answer to a store back if memory is full. Raises OSError if nothing can be done about that."""
+    def hold(self, request: Message, digests: list[bytes], answer: bytes | None) -> bool:
+        """Keeps the answer to a store back if memory is full. Raises OSError if nothing can be done about that.
+
+        Args:
+            digests: of the blobs that have become dirty by it.
+            answer: the payload of the answer.
+        """
         if self.cache.dirty_size <= _MOST or not self.backing:
             return False
         if self.error is not None:
             errnum, text = self.error
-            self.cache.refused(digest)
+            for digest in digests:
+                self.cache.refused(digest)
             raise OSError(errnum, text)
-        self._held.append((request, digest))
+        self._held.append((request, digests, answer))
         return True
 
     def wait(self, outcome: Outcome) -> None:
@@ -238,12 +244,12 @@ class WriteBack(Writer):
     def _release(self) -> None:
         """Answers who had to wait for memory, as far as there is some; or all, if there is not going to be any."""
         while self._held and (self.cache.dirty_size <= _MOST or self.error is not None or not self.backing):
-            request, digest = self._held.popleft()
-            if self.error is not None and digest in self.cache.dirty:
+            request, digests, answer = self._held.popleft()
+            if self.error is not None and any(digest in self.cache.dirty for digest in digests):
                 # Still here, as no harm is done by that; but it is not promised.
                 self.service.handle.respond_error(request, *self.error)
             else:
-                self.service.answer(request, digest)
+                self.service.answer(request, answer)
 
 
 class WriteThrough(Writer):

@@ -24,6 +24,7 @@ from fluxlet.modules.content.digest import Hash
 if TYPE_CHECKING:
     import sqlite3
 
+    from fluxlet.modules.content_sqlite.early import Early
     from fluxlet.modules.content_sqlite.settings import Settings
 
 #: Blobs of at least so many bytes are compressed.
@@ -178,6 +179,16 @@ class Database:
         if self._hash.digest(data) != digest:
             raise OSError(errno.EIO, f"{self.path}: {self._hash.blobref(digest)} is damaged")
         return bytes(data)
+
+    def take_over(self, early: Early) -> None:
+        """Stores all that is in memory so far."""
+        with self._errors(), self._transaction():
+            for epoch, blobs in early.by_epoch():
+                self.epoch = epoch
+                self.connection.executemany(_STORE, [self._row(digest, data) for digest, data in blobs])
+            rows = [(id, text.decode()) for id, text in reversed(early.checkpoints())]
+            self.connection.executemany("INSERT INTO checkpt_v2 (id, value) VALUES (?, ?)", rows)
+        self.epoch = early.epoch
 
     # Checkpoints.
 

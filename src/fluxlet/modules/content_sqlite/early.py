@@ -62,3 +62,11 @@ class Early:
         for digest, data in self._blobs.items():
             epochs.setdefault(self._epochs[digest], []).append((digest, data))
         yield from sorted(epochs.items())
+
+    def count(self) -> int:
+        """As of Database."""
+        return len(self._blobs)
+
+    def sizes(self) -> tuple[int, int]:
+        """As of Database: there is no file."""
+        return 0, 0

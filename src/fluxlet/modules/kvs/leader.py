@@ -1,0 +1,397 @@
+"""The module `kvs` on rank 0: commits, namespaces and checkpoints (spec 05, 6.4, 6.5, 7.1, 8 and 11).
+
+    kvs.commit -> the namespace's queue -> Transaction -> content.store-many -> the new root: event, answers
+
+Rules:
+
+- Commits wait until the broker has read what there is to read; those of a namespace that have come together are made
+  as one, if they may be. One transaction of a namespace is under way at a time.
+- A root is published when its blobs are in the content store; with SYNC, when they and a checkpoint last.
+- The answer to a commit is its own root, exactly.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from functools import partial
+from syslog import LOG_ERR, LOG_INFO
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from flux.brokermod import event_handler, request_handler
+from flux.constants import FLUX_KVS_NO_MERGE, FLUX_KVS_SYNC, FLUX_MSGFLAG_PRIVATE
+from flux.core.handle import Flux
+from flux.message import Message
+from flux.util.durations import parse_fsd
+from fluxlet.broker.broker import Broker
+from fluxlet.modules.content import batch
+from fluxlet.modules.content.ending import nothing_stays
+from fluxlet.modules.kvs import treeobj
+from fluxlet.modules.kvs.directory import Directory
+from fluxlet.modules.kvs.module import Kvs
+from fluxlet.modules.kvs.requests import NamespaceCreateRequest, NamespaceRemoveRequest, RelayRequest
+from fluxlet.modules.kvs.space import PRIMARY, Commit, Space
+from fluxlet.modules.kvs.transaction import Transaction
+from fluxlet.modules.kvs.walker import Run
+from fluxlet.payload import decode, read_object
+
+if TYPE_CHECKING:
+    from flux.core.future_state import RpcState
+
+_encode = msgspec.json.Encoder().encode
+#: Operations of all commits that are made as one.
+_MOST_OPERATIONS = 10_000
+#: "The instance owner", as clients write it.
+_OWNER = (-1, 0xFFFFFFFF)
+
+
+class Checkpoint(msgspec.Struct):
+    """A checkpoint (spec 05, 11.1)."""
+
+    rootref: str
+    version: int
+    sequence: int = 0
+    timestamp: float = 0.0
+
+
+class _Answer(msgspec.Struct):
+    """Payload of a content.checkpoint-get response; older ones have one checkpoint."""
+
+    value: list[Checkpoint] | Checkpoint
+
+
+_checkpoints = msgspec.json.Decoder(_Answer).decode
+
+
+class Leader(Kvs):
+    """See the module.
+
+    Arguments: `transaction-merge=0` makes each commit by itself; `initial-rootref=BLOBREF` starts there.
+    """
+
+    def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
+        self._merge = True
+        self._initial: bytes | None = None
+        for arg in args:
+            key, _, value = arg.partition("=")
+            if key == "transaction-merge" and value.isdigit():
+                self._merge = value != "0"
+            elif key == "initial-rootref" and treeobj.is_blobref(value):
+                self._initial = value.encode()
+            else:
+                raise OSError(errno.EINVAL, f"{arg}: unknown argument")
+        self._period = _period(broker.config)
+        super().__init__(handle, broker, *args)
+        self._ready: dict[Space, None] = {}  # those whose queues are to be looked at
+        self._going: dict[str, None] = {}  # names that are still taken
+        self._stopped = False
+        self._work = self.module.reactor.prepare(self._begin_all)
+        self._timer = self.module.reactor.timer(0.0, 0.0, self._checkpoint_due)
+        self.empty = self.blobref(treeobj.EMPTY_DIR)
+        empty = Directory(None)
+        empty.encode()
+        self.directories.add(self.empty, empty)
+        self.ask(b"content.store", treeobj.EMPTY_DIR, self._ignore)
+        self._checkpointed = -1
+        if self._initial is not None:
+            self._open(self._initial, 0)
+        else:
+            self._open(self.empty, 0)
+            self.ask(b"content.checkpoint-get", None, self._restore)
+        self._set_timer()
+
+    def _ignore(self, state: RpcState) -> None:
+        if state.errnum:
+            self.broker.log.write(LOG_ERR, f"content.store: {state.error_text()}", self.name)
+
+    def _open(self, root: bytes, seq: int) -> None:
+        self.spaces[PRIMARY] = Space(PRIMARY, self.broker.owner, root, seq)
+
+    def _restore(self, state: RpcState) -> None:
+        """What the content store knows of an earlier life of the instance."""
+        if state.errnum:
+            return  # it has none
+        try:
+            value = _checkpoints((state.value.raw or b"")[:-1]).value
+        except msgspec.MsgspecError as exc:
+            raise OSError(errno.EPROTO, f"content.checkpoint-get: {exc}") from None
+        newest = value if isinstance(value, Checkpoint) else value[0]
+        if newest.version not in (0, 1) or not treeobj.is_blobref(newest.rootref):
+            raise OSError(errno.EINVAL, f"cannot restore the KVS from the checkpoint {newest}")
+        space = self.spaces[PRIMARY]
+        space.root, space.seq = newest.rootref.encode(), newest.sequence
+        self._checkpointed = newest.sequence
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(newest.timestamp)) if newest.timestamp else "N/A"
+        self.broker.log.write(LOG_INFO, f"restored KVS from checkpoint on {date}", self.name)
+
+    def stop_service(self) -> None:
+        """The commits that wait fail; what has been committed is checkpointed."""
+        self._stopped = True
+        self._work.stop()
+        self._timer.stop()
+        for space in self.spaces.values():
+            for commit in space.queue:
+                self._refuse(space, [commit], OSError(errno.ENOSYS, None))
+            space.queue.clear()
+        primary = self.spaces[PRIMARY]
+        if primary.seq and not nothing_stays(self.broker):
+            self._put_checkpoint(primary.root, primary.seq, self._last_checkpoint)
+        super().stop_service()
+
+    def _last_checkpoint(self, state: RpcState) -> None:
+        if state.errnum and state.errnum != errno.ENOSYS:
+            self.broker.log.write(LOG_ERR, f"the last checkpoint has failed: {state.error_text()}", self.name)
+
+    # Commits.
+
+    def submit(self, space: Space, commit: Commit) -> None:
+        """As of Kvs."""
+        space.queue.append(commit)
+        if not space.busy:
+            self._ready[space] = None
+            self._work.start()
+
+    @request_handler("relaycommit")
+    def relaycommit(self, msg: Message) -> None:
+        """Payload: `RelayRequest`: a commit of another rank, which hears of it by an event. No response."""
+        request = decode(msg, RelayRequest)
+        operations = request.ops if type(request.ops) is list else []
+        commit = Commit(request.name, request.flags, operations, None)
+        space = self.spaces.get(request.namespace)
+        if space is None:
+            self._publish_error(request.namespace, [commit], errno.EOPNOTSUPP)
+        else:
+            self.submit(space, commit)
+
+    def _begin_all(self) -> None:
+        """Everybody has been heard: makes what has been asked for."""
+        self._work.stop()
+        ready, self._ready = self._ready, {}
+        for space in ready:
+            if not space.busy:
+                self._begin(space)
+
+    def _take(self, space: Space) -> list[Commit]:
+        """The commits that are next, to be made as one."""
+        queue = space.queue
+        first = queue.popleft()
+        commits = [first]
+        if self._merge and not first.alone and not first.flags & (FLUX_KVS_NO_MERGE | FLUX_KVS_SYNC):
+            count = len(first.operations)
+            while queue and queue[0].flags == first.flags and not queue[0].alone and count < _MOST_OPERATIONS:
+                count += len(queue[0].operations)
+                commits.append(queue.popleft())
+        return commits
+
+    def _begin(self, space: Space) -> None:
+        """Makes the next commit."""
+        if not space.queue:
+            return
+        space.busy = True
+        commits = self._take(space)
+        if len(commits) == 1:
+            operations = commits[0].operations
+        else:
+            operations = [operation for commit in commits for operation in commit.operations]
+        transaction = Transaction(space.root, space.name, self.directories, self.blobref)
+        ended = partial(self._applied, space, commits, transaction)
+        steps = transaction.run(operations)
+        try:
+            need = next(steps)
+        except StopIteration:
+            ended(None, None)
+        except OSError as exc:
+            ended(None, exc)
+        else:
+            Run(steps, self.loader, self.pause, _no_links, ended).go(need)
+
+    def _applied(
+        self, space: Space, commits: list[Commit], transaction: Transaction, _: Any, error: OSError | None
+    ) -> None:
+        """A transaction has been applied, in memory."""
+        if error is not None:
+            if len(commits) > 1:
+                # Only the guilty one is to fail.
+                for commit in reversed(commits):
+                    commit.alone = True
+                    space.queue.appendleft(commit)
+            else:
+                self._refuse(space, commits, error)
+            self._next(space)
+            return
+        self.opcount.add(sum(len(commit.operations) for commit in commits))
+        if transaction.blobs:
+            stored = partial(self._stored, space, commits, transaction)
+            self.ask(b"content.store-many", batch.encode_blobs(list(transaction.blobs.values())), stored)
+        else:
+            self._lasting(space, commits, transaction)
+
+    def _stored(self, space: Space, commits: list[Commit], transaction: Transaction, state: RpcState) -> None:
+        """The content store has the blobs of a transaction, or not."""
+        if state.errnum:
+            self._refuse(space, commits, OSError(state.errnum, state.error_text()))
+            self._next(space)
+        else:
+            self._lasting(space, commits, transaction)
+
+    def _lasting(self, space: Space, commits: list[Commit], transaction: Transaction) -> None:
+        """A transaction may have to be put on disk before anybody sees it."""
+        if not commits[0].flags & FLUX_KVS_SYNC:
+            self._install(space, commits, transaction)
+            return
+
+        def put(state: RpcState) -> None:
+            if state.errnum:
+                self._refuse(space, commits, OSError(state.errnum, state.error_text()))
+                self._next(space)
+            else:
+                self._checkpointed = space.seq + 1
+                self._install(space, commits, transaction)
+
+        self._put_checkpoint(transaction.rootref, space.seq + 1, put)
+
+    def _install(self, space: Space, commits: list[Commit], transaction: Transaction) -> None:
+        """The new root is the current one: all are told."""
+        if space.removed:
+            self._refuse(space, commits, OSError(errno.EOPNOTSUPP, None))
+            self._next(space)
+            return
+        root = transaction.rootref
+        if root == space.root:
+            space.empty_commits += 1
+        transaction.keep()
+        space.root = root
+        space.seq += 1
+        text = root.decode()
+        event = {
+            "namespace": space.name,
+            "rootseq": space.seq,
+            "rootref": text,
+            "names": [commit.name for commit in commits],
+            "keys": transaction.keys,
+            "owner": space.owner,
+        }
+        self._publish(space.name, "setroot", event)
+        self.installed(space)
+        raw = b'{"rootref":"%b","rootseq":%d}\0' % (root, space.seq)
+        for commit in commits:
+            if commit.request is not None:
+                self.answer(commit.request, raw)
+        self._next(space)
+
+    def _next(self, space: Space) -> None:
+        """The namespace is free for its next commit."""
+        space.busy = False
+        if space.queue and not self._stopped:
+            self._ready[space] = None
+            self._work.start()
+
+    def _refuse(self, space: Space, commits: list[Commit], error: OSError) -> None:
+        """Commits have failed."""
+        errnum = error.errno or errno.EIO
+        self._publish_error(space.name, commits, errnum)
+        for commit in commits:
+            if commit.request is not None:
+                self.handle.respond_error(commit.request, errnum, error.strerror)
+
+    def _publish_error(self, namespace: str, commits: list[Commit], errnum: int) -> None:
+        names = [commit.name for commit in commits]
+        self._publish(namespace, "error", {"namespace": namespace, "names": names, "errnum": errnum})
+
+    def _publish(self, namespace: str, kind: str, payload: dict[str, Any]) -> None:
+        topic = f"kvs.namespace-{namespace}-{kind}".encode()
+        self.module.post(Message.event(topic, _encode(payload) + b"\0", FLUX_MSGFLAG_PRIVATE))
+
+    # Namespaces.
+
+    @request_handler("namespace-create")
+    def namespace_create(self, msg: Message) -> None:
+        """Payload: `NamespaceCreateRequest`. EEXIST."""
+        request = decode(msg, NamespaceCreateRequest)
+        name = request.namespace
+        if name in self.spaces:
+            raise OSError(errno.EEXIST, None)
+        if name in self._going:
+            text = "namespace with identical name in process of being removed. Try again later"
+            raise OSError(errno.EEXIST, text)
+        owner = self.broker.owner if request.owner in _OWNER else request.owner
+        self.spaces[name] = Space(name, owner, request.rootref.encode(), 0, request.flags)
+        self._publish(name, "created", {"namespace": name, "rootseq": 0, "rootref": request.rootref, "owner": owner})
+        self.answer(msg)
+
+    @request_handler("namespace-remove")
+    def namespace_remove(self, msg: Message) -> None:
+        """Payload: `NamespaceRemoveRequest`. It is no error if there is none; EOPNOTSUPP for the primary one."""
+        name = decode(msg, NamespaceRemoveRequest).namespace
+        if name.lower() == PRIMARY:
+            raise OSError(errno.EOPNOTSUPP, None)
+        space = self.spaces.pop(name, None)
+        if space is not None:
+            self._going[name] = None
+            self._ready.pop(space, None)
+            queue = list(space.queue)
+            space.queue.clear()
+            self.dropped(space)
+            for commit in queue:
+                self._refuse(space, [commit], OSError(errno.EOPNOTSUPP, None))
+            self._publish(name, "removed", {"namespace": name})
+        self.answer(msg)
+
+    @event_handler("heartbeat.pulse", prefix=False)
+    def pulse(self, msg: Message) -> None:
+        """Names of namespaces that are gone are free again."""
+        self._going.clear()
+
+    # Checkpoints.
+
+    def _put_checkpoint(self, root: bytes, seq: int, then: Callable[[RpcState], None]) -> None:
+        value = {"version": 1, "rootref": root.decode(), "sequence": seq, "timestamp": time.time()}
+        self.ask(b"content.checkpoint-put", _encode({"value": value}) + b"\0", then)
+
+    def _set_timer(self) -> None:
+        if self._period:
+            self._timer.reset(self._period, self._period)
+        else:
+            self._timer.stop()
+
+    def _checkpoint_due(self) -> None:
+        space = self.spaces[PRIMARY]
+        if space.seq == self._checkpointed:
+            return
+        seq = space.seq
+
+        def put(state: RpcState) -> None:
+            if state.errnum:
+                self.broker.log.write(LOG_ERR, f"periodic checkpoint: {state.error_text()}", self.name)
+            else:
+                self._checkpointed = max(self._checkpointed, seq)
+
+        self._put_checkpoint(space.root, seq, put)
+
+    @request_handler("config-reload")
+    def config_reload(self, msg: Message) -> None:
+        """Payload: the configuration. EINVAL for a checkpoint-period that is none."""
+        self._period = _period(read_object(msg))
+        self._set_timer()
+        self.answer(msg)
+
+
+def _no_links(name: str, then: Callable[[Any, OSError | None], None]) -> None:
+    """Transactions do not enter namespaces."""
+    then(None, OSError(errno.EINVAL, None))
+
+
+def _period(config: dict[str, Any]) -> float:
+    """Seconds between checkpoints; 0 for none. Raises OSError(EINVAL)."""
+    table = config.get("kvs", {})
+    value = table.get("checkpoint-period") if isinstance(table, dict) else None
+    if value is None:
+        return 0.0
+    try:
+        seconds = parse_fsd(value)
+    except (ValueError, TypeError):
+        raise OSError(errno.EINVAL, f"invalid checkpoint-period config: {value}") from None
+    return seconds if seconds < 1e9 else 0.0

@@ -1,0 +1,103 @@
+"""Space: what one broker knows of a namespace (spec 05, sections 7 and 8). Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flux.message import Message
+
+PRIMARY = "primary"
+
+
+class Commit:
+    """A transaction that somebody has asked for.
+
+    Args:
+        name: by which the ranks know it.
+        flags: FLUX_KVS_*.
+        operations: decoded JSON.
+        request: to answer; None: it is that of another rank, which hears by an event.
+    """
+
+    __slots__ = ("alone", "flags", "name", "operations", "request")
+
+    def __init__(self, name: str, flags: int, operations: list[Any], request: Message | None) -> None:
+        self.name = name
+        self.flags = flags
+        self.operations = operations
+        self.request = request
+        self.alone = False  # it is not to be merged with others (any more)
+
+
+class Space:
+    """A namespace.
+
+    Attributes:
+        root: blobref of the root directory.
+        seq: of the root.
+        queue: commits that wait; on rank 0.
+        busy: a commit is being worked on; on rank 0.
+        removed: it is gone; who still refers to it is told so.
+    """
+
+    __slots__ = (
+        "_waiting",
+        "busy",
+        "empty_commits",
+        "flags",
+        "held",
+        "name",
+        "owner",
+        "queue",
+        "removed",
+        "root",
+        "seq",
+        "used",
+    )
+
+    def __init__(self, name: str, owner: int, root: bytes, seq: int = 0, flags: int = 0) -> None:
+        self.name = name
+        self.owner = owner
+        self.root = root
+        self.seq = seq
+        self.flags = flags
+        self.queue: deque[Commit] = deque()
+        self.busy = False
+        self.removed = False
+        self.used = 0.0
+        self.empty_commits = 0
+        #: Roots that are kept back while setroot is paused; None: it is not.
+        self.held: list[Any] | None = None
+        self._waiting: list[tuple[int, int, Message]] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a version."""
+        return len(self._waiting)
+
+    def wait(self, seq: int, request: Message) -> None:
+        """`request` is to be answered when the root has got to `seq`."""
+        heapq.heappush(self._waiting, (seq, id(request), request))
+
+    def arrived(self) -> list[Message]:
+        """Those who have waited for the root that there is now."""
+        waiting = self._waiting
+        found = []
+        while waiting and waiting[0][0] <= self.seq:
+            found.append(heapq.heappop(waiting)[2])
+        return found
+
+    def take_waiting(self) -> list[Message]:
+        """All who wait; they do no longer."""
+        found = [request for _, _, request in self._waiting]
+        self._waiting.clear()
+        return found
+
+    def keep_waiting(self, requests: list[Message]) -> None:
+        """Only these go on waiting."""
+        kept = {id(request) for request in requests}
+        self._waiting = [entry for entry in self._waiting if entry[1] in kept]
+        heapq.heapify(self._waiting)

@@ -1,0 +1,261 @@
+"""Transaction: operations applied to a tree, all of them or none (spec 05, 6.4 and 4.3). Pure.
+
+Rules:
+
+- What is there does not change: directories are copied when they are first touched. Who gives a transaction up forgets
+  it.
+- A directory that is not in memory is asked for: the generators yield its blobref and are sent the Directory. They
+  yield None where others may have their turn.
+- Directories are encoded once, at the end, however many operations there were.
+"""
+
+from __future__ import annotations
+
+import errno
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from flux.constants import FLUX_KVS_APPEND
+from fluxlet.modules.kvs import treeobj
+from fluxlet.modules.kvs.directories import Directories
+from fluxlet.modules.kvs.directory import Directory
+from fluxlet.modules.kvs.keys import Trail, components, normalize
+
+#: What the generators yield and are sent.
+Steps: TypeAlias = Generator[bytes | None, Directory | None, None]
+
+#: Operations, or directories, between two pauses.
+_PAUSE = 500
+#: Bytes that are decoded or encoded between two pauses.
+_PAUSE_BYTES = 1 << 20
+
+
+class Transaction:
+    """See the module.
+
+    Args:
+        rootref: of the tree that it starts from.
+        namespace: whose tree that is: links into others cannot be written through.
+        directories: those in memory.
+        blobref: gives the blobref of a blob.
+
+    Attributes:
+        blobs: what is to be stored, by blobref.
+        keys: the normalised keys of the operations.
+    """
+
+    def __init__(
+        self, rootref: bytes, namespace: str, directories: Directories, blobref: Callable[[bytes], bytes]
+    ) -> None:
+        self.rootref = rootref
+        self.namespace = namespace
+        self.blobs: dict[bytes, bytes] = {}
+        self.keys: dict[str, None] = {}
+        self._directories = directories
+        self._blobref = blobref
+        self._root: Directory | None = None
+        self._parents: dict[str, Directory] = {}  # by the keys of directories that have been touched
+        self._made: list[tuple[bytes, Directory]] = []
+        self._copied: list[bytes] = []
+
+    def run(self, operations: Iterable[Any]) -> Steps:
+        """Applies the operations, and encodes: then `rootref` is that of the new tree. Raises OSError."""
+        for count, operation in enumerate(operations, 1):
+            yield from self._apply(operation)
+            if count % _PAUSE == 0:
+                yield None
+        if self._root is not None:
+            yield from self._encode(self._root)
+
+    def keep(self) -> None:
+        """The new tree is the current one: its directories are kept in memory, and the old ones need not be."""
+        directories = self._directories
+        for ref in self._copied:
+            directories.replaced(ref)
+        for ref, directory in self._made:
+            directories.add(ref, directory)
+
+    # One operation.
+
+    def _apply(self, operation: Any) -> Steps:
+        try:
+            key, flags, dirent = operation["key"], operation["flags"], operation["dirent"]
+        except (KeyError, TypeError):
+            raise OSError(errno.EPROTO, "an operation has the members key, flags and dirent") from None
+        if len(operation) != 3 or type(key) is not str or type(flags) is not int:
+            raise OSError(errno.EPROTO, "an operation has the members key, flags and dirent, and no others")
+        key = normalize(key)
+        if key == "." or not key or "\0" in key:
+            text = "the root directory cannot be written" if key == "." else "a key is empty, or has a NUL in it"
+            raise OSError(errno.EINVAL, text)
+        self.keys[key] = None
+        above, _, name = key.rpartition(".")
+        parent = self._parents.get(above)
+        if parent is None:
+            if self._root is None:
+                self._root = yield from self._copy(self.rootref)
+                self._parents[""] = self._root
+            parent = self._root
+            if above:
+                found = yield from self._descend(above, dirent is None)
+                if found is None:
+                    return  # nothing to unlink
+                parent = found
+        if dirent is None:
+            self._clear(parent, name)
+            parent.remove(name)
+        elif flags & FLUX_KVS_APPEND:
+            yield from self._append(parent, name, dirent)
+        else:
+            yield from self._put(parent, name, dirent)
+
+    def _clear(self, parent: Directory, name: str) -> None:
+        """Whatever is there under this name is about to go."""
+        if parent.children.pop(name, None) is not None:
+            self._parents = {"": self._root} if self._root is not None else {}
+
+    def _descend(self, key: str, unlinking: bool) -> Generator[bytes | None, Directory | None, Directory | None]:
+        """The directory for a key, as one of ours; what is missing on the way is made. None: there is none."""
+        root = self._root
+        assert root is not None
+        trail = Trail(components(key))
+        parts = trail.parts
+        direct = True  # no link on the way
+        parent = root
+        while parts:
+            name = parts.pop()
+            child = parent.children.get(name)
+            if child is None:
+                text = parent.get(name)
+                if text is not None and text.endswith(treeobj.SYMLINK_TAIL):
+                    target, namespace = treeobj.link_of(text)
+                    if namespace is not None and namespace != self.namespace:
+                        raise OSError(errno.EINVAL, "a link into another namespace cannot be written through")
+                    trail.follow(target)
+                    parent = root
+                    direct = False
+                    continue
+                if text is not None and text.endswith(treeobj.DIRREF_TAIL):
+                    child = yield from self._copy(treeobj.dirref_of(text))
+                elif unlinking:
+                    return None
+                else:
+                    child = Directory(self)
+                parent.children[name] = child
+            parent = child
+        if direct:
+            self._parents[key] = parent
+        return parent
+
+    def _copy(self, ref: bytes) -> Generator[bytes | None, Directory | None, Directory]:
+        """The directory of a blobref, as one of ours."""
+        found = self._directories.get(ref)
+        if found is None:
+            found = yield ref
+            assert found is not None
+        self._copied.append(ref)
+        copied = found.copy(self)
+        if copied.irregular:
+            copied.irregular = False
+            for name, text in list(found.items()):
+                if text.endswith(treeobj.DIR_TAIL):
+                    yield from self._put(copied, name, msgspec.json.decode(text))
+                elif len(text) > treeobj.MAX_INLINE_TEXT and text.endswith(treeobj.VAL_TAIL):
+                    copied.set(name, treeobj.valref(self._store(treeobj.data_of(text))))
+        return copied
+
+    def _put(self, parent: Directory, name: str, dirent: Any) -> Steps:
+        kind = treeobj.kind_of(dirent)
+        data = dirent["data"]
+        if kind == "val" and isinstance(data, str):
+            if len(data) <= treeobj.MAX_INLINE:
+                text = treeobj.val(data)
+            else:
+                text = treeobj.valref(self._store(data))
+                if len(data) > _PAUSE_BYTES:
+                    yield None
+        elif kind == "dir":
+            self._clear(parent, name)
+            parent.children[name] = yield from self._build(treeobj.checked_dir(dirent))
+            return
+        else:
+            text = treeobj.encode(dirent)
+        if parent.children:
+            self._clear(parent, name)
+        parent.set(name, text)
+
+    def _build(self, dirent: Any) -> Generator[bytes | None, Directory | None, Directory]:
+        """A directory that a client has sent inline."""
+        directory = Directory(self)
+        for count, (name, entry) in enumerate(dirent["data"].items(), 1):
+            yield from self._put(directory, name, entry)
+            if count % _PAUSE == 0:
+                yield None
+        return directory
+
+    def _append(self, parent: Directory, name: str, dirent: Any) -> Steps:
+        try:
+            kind = treeobj.kind_of(dirent)
+        except OSError as exc:
+            raise OSError(errno.EPROTO, exc.strerror) from None
+        if kind != "val" or not isinstance(dirent["data"], str):
+            raise OSError(errno.EPROTO, "only a val can be appended")
+        if name in parent.children:
+            raise OSError(errno.EISDIR, None)
+        text = parent.get(name)
+        if text is None:
+            yield from self._put(parent, name, dirent)
+        elif text.endswith(treeobj.VALREF_TAIL):
+            new = self._store(dirent["data"])
+            parent.set(name, b'%b","%b%b' % (text[: -len(treeobj.VALREF_TAIL)], new, treeobj.VALREF_TAIL))
+        elif text.endswith(treeobj.VAL_TAIL):
+            parent.set(name, treeobj.valref(self._store(treeobj.data_of(text)), self._store(dirent["data"])))
+        elif text.endswith(treeobj.SYMLINK_TAIL):
+            raise OSError(errno.EOPNOTSUPP, None)
+        else:
+            raise OSError(errno.EISDIR, None)
+
+    def _store(self, data: str | bytes) -> bytes:
+        """Has the value with this base64 text stored; returns its blobref."""
+        try:
+            blob = a2b_base64(data, strict_mode=True)
+        except (Base64Error, ValueError) as exc:
+            raise OSError(errno.EPROTO, f"the data of a val is not base64: {exc}") from None
+        ref = self._blobref(blob)
+        self.blobs[ref] = blob
+        return ref
+
+    # The end.
+
+    def _encode(self, root: Directory) -> Steps:
+        """Encodes what has been touched, the innermost first."""
+        order: list[tuple[Directory | None, str, Directory]] = [(None, "", root)]
+        at = 0
+        while at < len(order):
+            directory = order[at][2]
+            at += 1
+            for name, child in directory.children.items():
+                order.append((directory, name, child))
+        size = 0
+        for count, (parent, name, directory) in enumerate(reversed(order), 1):
+            blob = directory.encode()
+            ref = self._blobref(blob)
+            self.blobs[ref] = blob
+            self._made.append((ref, directory))
+            directory.children = _NONE
+            if parent is None:
+                self.rootref = ref
+            else:
+                parent.set(name, treeobj.dirref(ref))
+            size += len(blob)
+            if size > _PAUSE_BYTES or count % _PAUSE == 0:
+                size = 0
+                yield None
+
+
+#: Of directories that do not change any more: nobody adds to it.
+_NONE: dict[str, Directory] = {}
