@@ -96,7 +96,9 @@ class Instance:
             attributes.set_internal(name, value)
         self.broker = Broker(attributes)
         load_builtins(self.broker)
-        for name, service in {"kvs": Plain, **(services or {})}.items():
+        for name, service in (services or {}).items():
+            if name in self.broker.modules:
+                self.broker.unload(name)
             self.broker.load(name, service)
         self._receive = self.broker.clients.receive
         self.broker.clients.receive = self._record  # type: ignore[method-assign]

@@ -52,6 +52,8 @@ class BrokerThread:
             "hostlist": "testhost",
             "security.owner": str(os.getuid()),
             "local-uri": self.uri,
+            "statedir": self.rundir,
+            "statedir-cleanup": "1",
         }
         self.broker = Broker(Attributes({**defaults, **(settings or {})}), config)
         prepare(self.broker)

@@ -8,8 +8,6 @@ built-in services; what other issues bring (the KVS, jobs) is stood in for as fa
 
 from __future__ import annotations
 
-import base64
-import errno
 import os
 import sys
 import threading
@@ -20,7 +18,6 @@ from typing import Any
 import pytest
 
 from flux.brokermod import request_handler
-from flux.core.handle import Flux
 from flux.message import Message
 from flux.reactor import Reactor
 from fluxlet.broker import local_server
@@ -28,40 +25,7 @@ from fluxlet.broker.attributes import Attributes
 from fluxlet.broker.broker import Broker
 from fluxlet.broker.builtins import load_builtins
 from fluxlet.broker.router import Peer
-from fluxlet.service import Service, may_end, require_streaming
-
-
-class Kvs(Service):
-    """A module of this name, with what all modules answer."""
-
-
-class KvsWatch(Service):
-    """Lookups that never end: every key has the value 1."""
-
-    def __init__(self, handle: Flux, broker: Broker) -> None:
-        self.lookups: list[Message] = []
-        super().__init__(handle, broker)
-
-    @request_handler("lookup", allow_guest=True)
-    def lookup(self, msg: Message) -> None:
-        """Answers once and keeps the stream open."""
-        require_streaming(msg, "KVS watch request rejected without streaming RPC flag")
-        value = {"data": base64.b64encode(b"1").decode(), "type": "val", "ver": 1}
-        self.lookups.append(msg)
-        self.handle.respond(msg, {"val": value})
-
-    @request_handler("cancel", allow_guest=True)
-    def cancel(self, msg: Message) -> None:
-        """Ends the stream with this matchtag, if it is the sender's."""
-        for request in list(self.lookups):
-            if request.aux2 == msg.payload["matchtag"] and may_end(request, msg):
-                self.lookups.remove(request)
-                self.handle.respond_error(request, errno.ENODATA, None)
-
-    @request_handler("disconnect", allow_guest=True)
-    def disconnect(self, msg: Message) -> None:
-        """Forgets the sender's streams."""
-        self.lookups = [request for request in self.lookups if not may_end(request, msg)]
+from fluxlet.service import Service
 
 
 class JobManager(Service):
@@ -115,8 +79,6 @@ class LinkedInstance:
             link(self.brokers[child], self.brokers[parent])
         for broker in self.brokers:
             load_builtins(broker)
-            broker.load("kvs", Kvs)
-            broker.load("kvs-watch", KvsWatch)
         self.brokers[0].load("job-manager", JobManager)
         for broker in self.brokers:
             broker.server.listen(f"{directory}/local-{broker.rank}")

@@ -29,6 +29,8 @@ from flux.core import dynamic, kinds
 from flux.core.flux_t import FluxT
 from flux.core.inner import ffi, lib, raw
 from flux.core.kinds import FUNCTIONS, Kind
+from flux.core.kvs_dir import DirCursor, DirState
+from flux.core.kvs_txn import Txn
 from flux.core.watchers import (
     CheckWatcher,
     FDWatcher,
@@ -285,6 +287,10 @@ GOOD: dict[Kind, Callable[[], Any]] = {
     kinds.MESSAGE: request,
     kinds.REACTOR: Reactor,
     kinds.HANDLER: lambda: LOOP.msg_watcher_create(nothing).handle,
+    kinds.TXN: Txn,
+    kinds.KVSDIR: lambda: DirState(LOOP.core, "a", {"b": {"data": "", "type": "val", "ver": 1}}),
+    kinds.KVSITR: lambda: DirCursor(GOOD[kinds.KVSDIR]()),
+    kinds.OWNER: lambda: 1,
     kinds.TEXT: lambda: "a.b",
     kinds.INT: lambda: 4,
     kinds.UINT32: lambda: 1,

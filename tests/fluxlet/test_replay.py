@@ -142,6 +142,10 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     parents = PARENTS.get(name, ())
     instance = LinkedInstance(str(tmp_path), *parents, config=access)
     instance.start()
+    if name == "wire-stream-cancel":
+        with flux.Flux(f"local://{tmp_path}/local-0") as handle:
+            flux.kvs.put(handle, "wiretest", 1)  # somebody did, out of sight
+            flux.kvs.commit(handle)
     kind = RelayWorld if name == "wire-relay-stdio" else SocketWorld
     replayed = kind(instance, RANKS.get(name, {}), played)
     try:

@@ -116,6 +116,14 @@ def _integer(low: int, high: int, what: str) -> Callable[[Any], int]:
     return accept
 
 
+def _owner(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError
+    if not -1 <= value < 1 << 32:
+        raise OverflowError(f"integer {value} does not fit '32-bit unsigned int'")
+    return value & 0xFFFFFFFF
+
+
 def _double(value: Any) -> float:
     if not isinstance(value, (int, float, Number)):
         raise TypeError
@@ -158,6 +166,8 @@ KVSDIR = Kind("flux_kvsdir_t *", _instance(DirState))
 KVSITR = Kind("flux_kvsitr_t *", _instance(DirCursor))
 TEXT = Kind("char *", _text, nullable=True)
 INT = Kind("int", _integer(-(1 << 31), (1 << 31) - 1, "32-bit int"))
+#: A userid; -1 as C's unsigned has it, which stands for the instance owner.
+OWNER = Kind("uint32_t", _owner)
 UINT32 = Kind("uint32_t", _integer(0, (1 << 32) - 1, "32-bit unsigned int"))
 UINT64 = Kind("uint64_t", _integer(0, (1 << 64) - 1, "64-bit unsigned int"))
 DOUBLE = Kind("double", _double)

@@ -11,25 +11,13 @@ from flux.core import kvs_rpc, treeobj
 from flux.core.ffi import CData, CType, Pointer, char_pointer, ffi
 from flux.core.flux_t import FluxT
 from flux.core.future_state import FutureState, RpcState
-from flux.core.kinds import FUTURE, HANDLE, INT, KVSDIR, KVSITR, OUT, POINTER, TEXT, TXN, UINT64, Kind, function
+from flux.core.kinds import FUTURE, HANDLE, INT, KVSDIR, KVSITR, OUT, OWNER, POINTER, TEXT, TXN, UINT64, function
 from flux.core.kvs_dir import DirCursor, DirState
 from flux.core.kvs_txn import Txn
 from flux.core.table_message import store
 from flux.wrapper import local_error
 
 _VOID_POINTER = CType("void *", CType("void"))
-
-
-def _owner(value: Any) -> int:
-    if not isinstance(value, int):
-        raise TypeError
-    if not -1 <= value < 1 << 32:
-        raise OverflowError(f"integer {value} does not fit '32-bit unsigned int'")
-    return value & 0xFFFFFFFF
-
-
-#: A userid; -1 as C's unsigned has it, which stands for the instance owner.
-_USERID = Kind("uint32_t", _owner)
 
 
 def _text(value: bytes | None) -> str:
@@ -224,13 +212,13 @@ def _wait_version(ctx: FluxT, namespace: bytes | None, version: int) -> int:
 # Namespaces.
 
 
-@function("flux_kvs_namespace_create", HANDLE, TEXT, _USERID, INT)
+@function("flux_kvs_namespace_create", HANDLE, TEXT, OWNER, INT)
 def _namespace_create(ctx: FluxT, namespace: bytes | None, owner: int, flags: int) -> FutureState:
     root = kvs_rpc.empty_root(ctx.attr_get("content.hash"))
     return kvs_rpc.namespace_create(ctx, _text(namespace), root, owner, flags)
 
 
-@function("flux_kvs_namespace_create_with", HANDLE, TEXT, TEXT, _USERID, INT)
+@function("flux_kvs_namespace_create_with", HANDLE, TEXT, TEXT, OWNER, INT)
 def _namespace_create_with(
     ctx: FluxT, namespace: bytes | None, root: bytes | None, owner: int, flags: int
 ) -> FutureState:

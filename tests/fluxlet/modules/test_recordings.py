@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 from service_recordings import Deviation, records, replay
 
-from fluxlet.service import Service
-
 #: Services that other parts bring, or that the broker of these tests is without.
 ABSENT = ("kvs", "overlay", "rexec", "shutdown", "resource", "job-manager", "cron", "content")
 #: Of what other services get and send, which these are without: see test_module_load.
@@ -87,8 +85,6 @@ def test_clients_hear_what_the_reference_said(
         path.write_text(json.dumps(CONFIG))
         settings["config.path"] = str(path)
     broker = start_broker(settings, case.config)
-    # Somebody who has the name, as in an instance with everything.
-    broker.call(lambda: broker.broker.load("kvs", Service))
     with ExitStack() as stack:
         replay(records(name), lambda: stack.enter_context(broker.open()), case.skipped, case.deviations)
 

@@ -71,15 +71,15 @@ class ContentSqlite(Service):
         self._temporary = attributes.get("statedir-cleanup", "1") == "1"
         self.settings = Settings(broker.config, args, self._temporary)
         self.hash = Hash(attributes.get("content.hash", "sha1"))
-        directory = attributes.get("statedir") or attributes.get("rundir")
-        if directory is None:
-            raise OSError(errno.EINVAL, "content-sqlite: neither statedir nor rundir is set")
-        self.path = os.path.join(directory, _FILE)
+        directory = attributes.get("statedir")
+        #: None: the broker was put together without a place for files, and has only memory.
+        self.path = None if directory is None else os.path.join(directory, _FILE)
         self.load_time = Figures()
         self.store_time = Figures()
         self._early: Early | None = None
         self._opened: Database | None = None
-        if self._temporary and not self.settings.explicit and not os.path.exists(self.path):
+        explicit = self.settings.explicit or not self._temporary
+        if self.path is None or not (explicit or os.path.exists(self.path)):
             self._early = Early(self.settings.max_checkpoints)
         else:
             self._opened = Database(self.path, self.hash, self.settings)
@@ -123,7 +123,7 @@ class ContentSqlite(Service):
     def _store(self) -> Database | Early:
         """Where blobs and checkpoints are."""
         early = self._early
-        if early is not None and not early.full:
+        if early is not None and (self.path is None or not early.full):
             return early
         return self._database
 
@@ -131,6 +131,8 @@ class ContentSqlite(Service):
     def _database(self) -> Database:
         """The file; from the first time that it is needed."""
         if self._opened is None:
+            if self.path is None:
+                raise OSError(errno.EOPNOTSUPP, "there is no statedir for a database")
             opened = Database(self.path, self.hash, self.settings)
             try:
                 if self._early is not None:
