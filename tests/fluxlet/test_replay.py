@@ -13,6 +13,7 @@ import pytest
 from linked import LinkedInstance, PlayedCredentials
 from recordings import VECTORS, Deviation, load, replay
 
+import flux.kvs
 from flux.message import Message
 from flux.wire import Framer, encode
 

@@ -8,7 +8,12 @@ if TYPE_CHECKING:
     from fluxlet.broker.broker import Broker
 
 
+#: States in which the initial program has ended, and rc3 removes the modules, or has removed them.
+_LAST = ("finalize", "goodbye", "unload-builtins", "exit")
+
+
 def nothing_stays(broker: Broker) -> bool:
     """True if the instance ends, and its state directory goes with it."""
-    life = broker.life
-    return life is not None and life.ended and broker.attributes.visible.get("statedir-cleanup") == "1"
+    state = broker.state
+    ends = state is not None and state.state in _LAST
+    return ends and broker.attributes.visible.get("statedir-cleanup") == "1"

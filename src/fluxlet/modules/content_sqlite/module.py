@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 
 from flux.brokermod import request_handler
-from flux.core.future_state import RpcState
 from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
@@ -85,34 +84,23 @@ class ContentSqlite(Service):
             self._opened = Database(self.path, self.hash, self.settings)
         super().__init__(handle, broker, *args)
         broker.router.services[_BACKING.encode()] = self.module
-        self._registered = False
-        self._error: OSError | None = None
-        raw = _encode({"name": self.name, "store-many": True}) + b"\0"
-        self.ask(b"content.register-backing", raw, self._answered)
-        if self._error is not None:
-            self._close()
-            raise self._error
 
-    def _answered(self, state: RpcState) -> None:
-        if state.errnum:
-            self._error = OSError(state.errnum, f"content.register-backing: {state.error_text()}")
-        else:
-            self._registered = True
+    async def start_service(self) -> None:
+        """The content store is told that we are here."""
+        await self.handle.rpc("content.register-backing", {"name": self.name, "store-many": True})
+
+    async def finish_service(self) -> None:
+        """What is in memory is stored, if it is to stay."""
+        if not nothing_stays(self.broker):
+            await self.handle.rpc("content.flush")
+        await self.handle.rpc("content.unregister-backing")
 
     def stop_service(self) -> None:
-        """What is in memory is stored, if it is to stay."""
-        if self._registered:
-            if not nothing_stays(self.broker):
-                self.ask(b"content.flush", None, self._stopping)
-            self.ask(b"content.unregister-backing", None, self._stopping)
+        """The file is closed."""
         try:
             self._close()
         except OSError as exc:
             self.broker.log.write(LOG_ERR, f"closing the database: {exc.strerror}", self.name)
-
-    def _stopping(self, state: RpcState) -> None:
-        if state.errnum:
-            self.broker.log.write(LOG_ERR, f"not all blobs could be stored: {state.error_text()}", self.name)
 
     def _close(self) -> None:
         opened, self._opened = self._opened, None

@@ -63,9 +63,6 @@ class _Answer(msgspec.Struct):
     value: list[Checkpoint] | Checkpoint
 
 
-_checkpoints = msgspec.json.Decoder(_Answer).decode
-
-
 class Leader(Kvs):
     """See the module.
 
@@ -94,56 +91,77 @@ class Leader(Kvs):
         empty = Directory(None)
         empty.encode()
         self.directories.add(self.empty, empty)
-        self.ask(b"content.store", treeobj.EMPTY_DIR, self._ignore)
         self._checkpointed = -1
+        self._starting: list[Callable[[OSError | None], None]] | None = []  # who asks before there is a root
+
+    async def start_service(self) -> None:
+        """Begins where the instance has ended, if it did not begin now."""
+        self.ask(b"content.store", treeobj.EMPTY_DIR, self._have_empty)
+        space = Space(PRIMARY, self.broker.owner, self.empty)
         if self._initial is not None:
-            self._open(self._initial, 0)
+            space.root = self._initial
         else:
-            self._open(self.empty, 0)
-            self.ask(b"content.checkpoint-get", None, self._restore)
+            try:
+                answer = await self.handle.rpc("content.checkpoint-get")
+            except OSError as exc:
+                if exc.errno not in (errno.ENOENT, errno.ENOSYS):
+                    raise
+            else:
+                self._restore(space, answer)
+        self.spaces[PRIMARY] = space
+        starting, self._starting = self._starting or [], None
+        for then in starting:
+            then(None)
         self._set_timer()
 
-    def _ignore(self, state: RpcState) -> None:
+    def _have_empty(self, state: RpcState) -> None:
+        """The empty directory, which namespaces begin with, is in the content store."""
         if state.errnum:
             self.broker.log.write(LOG_ERR, f"content.store: {state.error_text()}", self.name)
 
-    def _open(self, root: bytes, seq: int) -> None:
-        self.spaces[PRIMARY] = Space(PRIMARY, self.broker.owner, root, seq)
+    def learn(self, name: str, then: Callable[[OSError | None], None]) -> None:
+        """As of Kvs: all that there is is known, but for the first moment."""
+        if self._starting is None:
+            raise OSError(errno.EOPNOTSUPP, None)
+        self._starting.append(then)
 
-    def _restore(self, state: RpcState) -> None:
-        """What the content store knows of an earlier life of the instance."""
-        if state.errnum:
-            return  # it has none
+    def _restore(self, space: Space, answer: Any) -> None:
+        """What the content store knows of an earlier life of the instance. Raises OSError(EINVAL)."""
         try:
-            value = _checkpoints((state.value.raw or b"")[:-1]).value
-        except msgspec.MsgspecError as exc:
-            raise OSError(errno.EPROTO, f"content.checkpoint-get: {exc}") from None
-        newest = value if isinstance(value, Checkpoint) else value[0]
+            value = msgspec.convert(answer, _Answer).value
+            newest = value if isinstance(value, Checkpoint) else value[0]
+        except (msgspec.MsgspecError, IndexError) as exc:
+            raise OSError(errno.EINVAL, f"cannot restore the KVS from {answer}: {exc}") from None
         if newest.version not in (0, 1) or not treeobj.is_blobref(newest.rootref):
             raise OSError(errno.EINVAL, f"cannot restore the KVS from the checkpoint {newest}")
-        space = self.spaces[PRIMARY]
         space.root, space.seq = newest.rootref.encode(), newest.sequence
         self._checkpointed = newest.sequence
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(newest.timestamp)) if newest.timestamp else "N/A"
         self.broker.log.write(LOG_INFO, f"restored KVS from checkpoint on {date}", self.name)
 
+    async def finish_service(self) -> None:
+        """What has been committed is checkpointed, if it is to stay."""
+        self._stopped = True
+        primary = self.spaces.get(PRIMARY)
+        if primary is not None and primary.seq and not nothing_stays(self.broker):
+            try:
+                await self.handle.rpc("content.checkpoint-put", {"value": _checkpoint(primary.root, primary.seq)})
+            except OSError as exc:
+                if exc.errno != errno.ENOSYS:
+                    raise
+
     def stop_service(self) -> None:
-        """The commits that wait fail; what has been committed is checkpointed."""
+        """The commits that wait fail."""
         self._stopped = True
         self._work.stop()
         self._timer.stop()
+        for then in self._starting or ():
+            then(OSError(errno.ENOSYS, None))
         for space in self.spaces.values():
             for commit in space.queue:
                 self._refuse(space, [commit], OSError(errno.ENOSYS, None))
             space.queue.clear()
-        primary = self.spaces[PRIMARY]
-        if primary.seq and not nothing_stays(self.broker):
-            self._put_checkpoint(primary.root, primary.seq, self._last_checkpoint)
         super().stop_service()
-
-    def _last_checkpoint(self, state: RpcState) -> None:
-        if state.errnum and state.errnum != errno.ENOSYS:
-            self.broker.log.write(LOG_ERR, f"the last checkpoint has failed: {state.error_text()}", self.name)
 
     # Commits.
 
@@ -312,6 +330,9 @@ class Leader(Kvs):
         """Payload: `NamespaceCreateRequest`. EEXIST."""
         request = decode(msg, NamespaceCreateRequest)
         name = request.namespace
+        if self._starting is not None:
+            self.learn(name, partial(self._learned, msg, self.namespace_create))
+            return
         if name in self.spaces:
             raise OSError(errno.EEXIST, None)
         if name in self._going:
@@ -348,8 +369,7 @@ class Leader(Kvs):
     # Checkpoints.
 
     def _put_checkpoint(self, root: bytes, seq: int, then: Callable[[RpcState], None]) -> None:
-        value = {"version": 1, "rootref": root.decode(), "sequence": seq, "timestamp": time.time()}
-        self.ask(b"content.checkpoint-put", _encode({"value": value}) + b"\0", then)
+        self.ask(b"content.checkpoint-put", _encode({"value": _checkpoint(root, seq)}) + b"\0", then)
 
     def _set_timer(self) -> None:
         if self._period:
@@ -359,7 +379,7 @@ class Leader(Kvs):
 
     def _checkpoint_due(self) -> None:
         space = self.spaces[PRIMARY]
-        if space.seq == self._checkpointed:
+        if self._stopped or space.seq == self._checkpointed:
             return
         seq = space.seq
 
@@ -382,6 +402,10 @@ class Leader(Kvs):
 def _no_links(name: str, then: Callable[[Any, OSError | None], None]) -> None:
     """Transactions do not enter namespaces."""
     then(None, OSError(errno.EINVAL, None))
+
+
+def _checkpoint(root: bytes, seq: int) -> dict[str, Any]:
+    return {"version": 1, "rootref": root.decode(), "sequence": seq, "timestamp": time.time()}
 
 
 def _period(config: dict[str, Any]) -> float:
