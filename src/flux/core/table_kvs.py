@@ -74,6 +74,8 @@ def _txn_put_raw(txn: Txn, flags: int, key: bytes | None, data: Any, size: int) 
         data = _bytes(data)
     elif isinstance(data, CData):
         data = ffi.buffer(data)
+    elif not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"the data of a value must be bytes, not {type(data).__name__}")
     if len(data) < size:
         raise local_error(errno.EINVAL)
     txn.put(_text(key), bytes(data[:size]), flags)
