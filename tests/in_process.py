@@ -22,6 +22,7 @@ from flux.reactor import tls
 from fluxlet.broker.attributes import Attributes
 from fluxlet.broker.broker import Broker
 from fluxlet.broker.builtins import load_builtins
+from fluxlet.broker.loaded import STATUS_RUNNING
 
 T = TypeVar("T")
 
@@ -67,6 +68,13 @@ class BrokerThread:
         self._event.start()
         self._thread = threading.Thread(target=self._run, name="broker")
         self._thread.start()
+        # Some modules ask others before they run.
+        deadline = time.monotonic() + _PATIENCE
+        while not self.call(self._all_run) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def _all_run(self) -> bool:
+        return all(module.status == STATUS_RUNNING for module in self.broker.modules.values())
 
     def _run(self) -> None:
         self.broker.reactor.run()
