@@ -89,6 +89,7 @@ class LinkedInstance:
         values = {
             "rank": str(rank),
             "size": str(size),
+            "hostname": "host0",
             "hostlist": ",".join(["host0"] * size),
             "version": "0.88.0",
             "local-uri": f"local://{self.directory}/local-{rank}",
