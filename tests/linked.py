@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from flux.brokermod import request_handler
+from flux.constants import FLUX_POLLIN
 from flux.message import Message
 from flux.reactor import Reactor
 from fluxlet.broker import local_server
@@ -94,6 +95,7 @@ class LinkedInstance:
             "version": "0.88.0",
             "local-uri": f"local://{self.directory}/local-{rank}",
             "instance-level": "0",
+            "security.owner": str(os.getuid()),
             "rundir": self.directory,
             "broker.starttime": f"{time.time():.2f}",
         }
@@ -139,12 +141,11 @@ class PlayedCredentials:
 
 def main() -> None:
     instance = LinkedInstance(sys.argv[1], *map(int, sys.argv[2:]))
-    instance.start()
-    try:
-        print("ready", flush=True)
-        sys.stdin.read()
-    finally:
-        instance.stop()  # also after Ctrl-C: the brokers' thread would keep the process alive
+    # In the main thread, as brokers are: that is where signals come.
+    instance.reactor.fd(0, FLUX_POLLIN, lambda fd, revents: instance.reactor.stop()).start()
+    print("ready", flush=True)
+    instance.reactor.run()
+    instance.stop()
 
 
 if __name__ == "__main__":

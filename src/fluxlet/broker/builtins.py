@@ -30,6 +30,7 @@ LISTED = {
     "config": "fluxlet.modules.config:Config",
     "connector-local": "fluxlet.modules.connector_local:ConnectorLocal",
     "groups": "fluxlet.modules.groups:Groups",
+    "rexec": "fluxlet.modules.rexec.module:Rexec",
     "overlay": "fluxlet.modules.overlay:Overlay",
     "heartbeat": "fluxlet.modules.heartbeat:Heartbeat",
     "barrier": "fluxlet.modules.barrier:BarrierService",

@@ -1,10 +1,4 @@
-"""A process that the broker has started, and the moment of its end.
-
-Rules:
-- The guardian knows of the process before its end and forgets it before it is waited for.
-- Where the system has descriptors for processes (Linux), the loop watches one; elsewhere it looks now and then.
-  Not SIGCHLD: a broker may run in a thread that gets no signals.
-"""
+"""A process that the broker has started for itself: a module that is one. Those of others: `fluxlet.modules.rexec`."""
 
 from __future__ import annotations
 
@@ -15,15 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from flux.constants import FLUX_POLLIN
-from flux.reactor import Event, Reactor
+from flux.reactor import Reactor
+from fluxlet.broker.process_end import ProcessEnd
 from fluxlet.broker.program import DEFAULT_SIGNALS
 
 if TYPE_CHECKING:
     from fluxlet.broker.guardian import Guardian
-
-#: Seconds between looks where there is nothing to watch.
-_INTERVAL = 0.1
 
 
 class Child:
@@ -51,13 +42,10 @@ class Child:
         inherit: tuple[int, int],
         ended: Callable[[int], None],
     ) -> None:
-        self._guardian = guardian
-        self._ended = ended
-        self._pidfd = -1
         if guardian is not None:
             guardian.add_starting(environ["FLUX_URI"])
         try:
-            self.pid = os.posix_spawn(
+            pid = os.posix_spawn(
                 path,
                 list(argv),
                 environ,
@@ -70,36 +58,20 @@ class Child:
                 setsigdef=DEFAULT_SIGNALS,
             )
             if guardian is not None:
-                guardian.add_process(self.pid)
+                guardian.add_process(pid)
         finally:
             if guardian is not None:
                 guardian.remove_starting()
-        self._watch: Event
-        if hasattr(os, "pidfd_open"):
-            self._pidfd = os.pidfd_open(self.pid)
-            self._watch = reactor.fd(self._pidfd, FLUX_POLLIN, lambda fd, revents: self._on_event())
-        else:
-            self._watch = reactor.timer(_INTERVAL, _INTERVAL, self._on_event)
-        self._watch.start()
+        self._end = ProcessEnd(reactor, guardian, pid, lambda status: ended(os.waitstatus_to_exitcode(status)))
 
-    def _on_event(self) -> None:
-        self.look()
+    @property
+    def pid(self) -> int:
+        """The process; 0 once it has ended."""
+        return self._end.pid
 
     def look(self) -> bool:
         """True if the process has ended; it is then done with."""
-        if not self.pid:
-            return True
-        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return False
-        if self._guardian is not None:
-            self._guardian.remove_process(self.pid)
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        self.pid = 0
-        self._watch.stop()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-        self._ended(code)
-        return True
+        return self._end.look()
 
     def kill(self) -> None:
         """Ends the process, and its group, at once."""

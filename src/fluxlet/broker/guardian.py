@@ -60,6 +60,18 @@ class Guardian:
         """The process group is to be killed; for processes of a group that outlive its first one."""
         self._tell(f"+group {pgid}")
 
+    def started(self, pid: int, group: bool) -> None:
+        """What `add_starting` was about has been started, as `pid` and the first of its process group if `group`; or,
+        with pid 0, could not be. As `add_process`, `add_group` and `remove_starting`, in one message."""
+        lines = [f"+process {pid}"] if pid else []
+        if pid and group:
+            lines.append(f"+group {pid}")
+        self._tell(*lines, "-starting")
+
+    def remove_group(self, pgid: int) -> None:
+        """The process group has nobody in it any more: its number may be another one."""
+        self._tell(f"-group {pgid}")
+
     def add_members(self, pgid: int, uri: str) -> None:
         """Those of the process group that were started with this FLUX_URI are to be killed, the others are not."""
         self._tell(f"+members {pgid} {uri}")
@@ -67,6 +79,10 @@ class Guardian:
     def add_path(self, path: str) -> None:
         """A file or directory is to be removed if the broker dies."""
         self._tell(f"+path {path}")
+
+    def remove_members(self, pgid: int) -> None:
+        """As `remove_group`, for `add_members`."""
+        self._tell(f"-members {pgid}")
 
     def dismiss(self) -> None:
         """All is cleaned up: the guardian ends."""
@@ -76,8 +92,8 @@ class Guardian:
             self._fd = -1
             os.waitpid(self.pid, 0)
 
-    def _tell(self, line: str) -> None:
-        data = os.fsencode(line.replace("\n", "\0")) + b"\n"
+    def _tell(self, *lines: str) -> None:
+        data = b"".join(os.fsencode(line.replace("\n", "\0")) + b"\n" for line in lines)
         if self._fd >= 0:
             try:
                 os.write(self._fd, data)
@@ -114,6 +130,10 @@ def _guard(pipe: int) -> None:
                     starting = None
                 case ["+group", pgid]:
                     groups.add(int(pgid))
+                case ["-group", pgid]:
+                    groups.discard(int(pgid))
+                case ["-members", pgid]:
+                    shared.pop(int(pgid), None)
                 case ["+members", words]:
                     pgid, _, uri = words.partition(" ")
                     shared[int(pgid)] = uri

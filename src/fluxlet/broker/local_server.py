@@ -100,6 +100,11 @@ class Connection(Client, Writer):
         self.limits = server.limits
         event.start()
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be sent to the client."""
+        return self.out_size
+
     def deliver(self, message: Message) -> None:
         """Queues a message for the client; it is written when the loop is about to wait."""
         # An event goes to many clients in turn: it is encoded for the first of them.

@@ -73,6 +73,7 @@ class ProcessModule(LoadedModule, Writer):
     ) -> None:
         LoadedModule.__init__(self, broker, name, path)
         self.pending = {}
+        self.argv = argv
         self.label = label
         self.errnum: int | None = None
         """What the module says of its end: 0 for a good one; None as long as it has not said."""
@@ -129,7 +130,17 @@ class ProcessModule(LoadedModule, Writer):
         # Not held back: it is about the module's life.
         ProcessModule.deliver(self, request)
 
+    @property
+    def pid(self) -> int:
+        """Its process; 0 once that has ended."""
+        return self._child.pid
+
     # Messages.
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be sent to the module."""
+        return self.out_size
 
     @property
     def waiting(self) -> int:

@@ -64,6 +64,11 @@ class Endpoint:
         """Takes a message that the router has addressed to this endpoint."""
         raise NotImplementedError
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be sent to this endpoint."""
+        return 0
+
     def may_see(self, event: Message) -> bool:
         """True if a private event may be delivered here."""
         return True
@@ -363,6 +368,18 @@ class Router:
             return [(origin, message)]
         message.routes = routes[1:]
         return [(origin, message)]
+
+    def backlog(self, routes: tuple[bytes, ...]) -> int:
+        """Bytes that wait for whoever is next on the way of a local service's responses, in bytes.
+
+        Args:
+            routes: of the request.
+        """
+        endpoint = self._paths.get(routes)
+        if endpoint is None and len(routes) > 1:
+            parent = self.parent
+            endpoint = parent if parent is not None and routes[1] == parent.uuid else self._origins.get(routes[1])
+        return 0 if endpoint is None else endpoint.backlog
 
     def client_awaiting(self, message: Message, source: Endpoint) -> Endpoint | None:
         """The client that a response goes to, its routes taken off; None unless that is plain to see.

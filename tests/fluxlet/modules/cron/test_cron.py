@@ -60,6 +60,7 @@ class Stage:
 
     def __init__(self, broker: BrokerThread, *args: str) -> None:
         self.broker = broker
+        self.broker.call(lambda: broker.broker.unload("rexec"))
         self.broker.call(lambda: broker.broker.load("rexec", Rexec))
         self.broker.call(lambda: broker.broker.load("cron", Cron, args=args))
         self.rexec: Rexec = broker.broker.modules["rexec"].instance
