@@ -21,6 +21,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from syslog import LOG_ERR
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,8 @@ class ProcessModule(LoadedModule, Writer):
                 ours.close()
                 raise
         self._grace = broker.reactor.timer(_GRACE, 0.0, self._child.kill)
-        ours.send(b"\0")
+        with suppress(BrokenPipeError):  # it may have ended already; that is found out in its turn
+            ours.send(b"\0")
         self.event.start()
         broker.router.attach(self)
         broker.router.services[name.encode()] = self

@@ -337,9 +337,11 @@ class Server:
             return  # it has ended, as children nearly always have
         # Perhaps it is somebody else's, who looks himself; one of ours may have stopped all the same.
         for process in tuple(self._all):
-            if process.status is None and os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG) is not None:
-                if process.client is not None:
-                    process.client.tell({"type": "stopped"})
+            if process.status is not None:
+                continue
+            stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG) is not None
+            if stopped and process.client is not None:
+                process.client.tell({"type": "stopped"})
 
     def _go_on_later(self, output: Output) -> None:
         self._later.append(output)
