@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,13 +21,14 @@ ENODATA = 61
 class Partners:
     """What a scheduler says to its partners, and what they say."""
 
-    def __init__(self, broker: BrokerThread, name: str = "sched-simple") -> None:
+    def __init__(self, broker: BrokerThread, path: str = "sched-simple") -> None:
         for module in ("sched-simple", "job-exec", "job-manager", "resource", "kvs-watch", "kvs"):
             if module in broker.broker.modules:
                 broker.call(lambda module=module: broker.broker.unload(module))  # type: ignore[misc]
         self.handle = broker.open()
         self.control = broker.open()
-        self.name = name
+        self.path = path
+        self.name = path.rpartition("/")[2].removesuffix(".py")
         for service in SERVICES:
             self.handle.service_register(service).get()
         self._heard: list[Message] = []
@@ -39,7 +40,7 @@ class Partners:
         self.handle.handle = None
 
     def load(self, *args: str) -> None:
-        self.control.rpc("module.load", {"path": self.name, "args": list(args)}).get()
+        self.control.rpc("module.load", {"path": self.path, "args": list(args)}).get()
 
     def reload(self) -> None:
         self.control.rpc("module.remove", {"name": self.name}).get()
@@ -96,6 +97,12 @@ class Partners:
             self.answer("job-manager.sched-hello", job)
         self.answer("job-manager.sched-hello", errnum=ENODATA)
 
+    def answer_lookup(self, r: dict[str, Any]) -> None:
+        """A job's R is looked up, and found."""
+        self.expect("kvs.lookup")
+        data = b64encode(json.dumps(r).encode()).decode()
+        self.answer("kvs.lookup", {"val": {"ver": 1, "type": "val", "data": data}})
+
     def ready(self) -> Any:
         """Plays its end; returns what the scheduler has said of its queue."""
         request = self.expect("job-manager.sched-ready")
@@ -122,9 +129,9 @@ def id_of(message: Message) -> int | None:
 
 
 @contextmanager
-def partners(broker: BrokerThread, name: str = "sched-simple") -> Iterator[Partners]:
-    """Partners, closed in the end."""
-    played = Partners(broker, name)
+def partners(broker: BrokerThread, path: str = "sched-simple") -> Iterator[Partners]:
+    """Partners of the scheduler called `path`, which is removed in the end."""
+    played = Partners(broker, path)
     try:
         yield played
     finally:

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from importlib import import_module
 
+# Those that are called like their modules: whoever imports such a module first must not hide its class here.
+from flux.resource.ResourceCount import ResourceCount
+from flux.resource.ResourcePool import ResourcePool
 from flux.resource.ResourceSet import ResourceSet
 from flux.resource.ResourceSetImplementation import ResourceSetImplementation
+from flux.resource.Rv1Pool import Rv1Pool
 from flux.resource.Rv1Set import Rv1Set
 
 #: Where the other names of this package are; they load when they are first used.
-_PLACES: dict[str, str] = {}
+_PLACES: dict[str, str] = {
+    "InfeasibleRequest": "flux.resource.ResourcePoolImplementation",
+    "InsufficientResources": "flux.resource.ResourcePoolImplementation",
+    "ResourceJournalConsumer": "flux.resource.journal",
+    "ResourceStatus": "flux.resource.status",
+    "SchedResourceList": "flux.resource.list",
+    "resource_list": "flux.resource.list",
+    "resource_status": "flux.resource.status",
+}
 
-__all__ = ["ResourceSet", "ResourceSetImplementation", "Rv1Set", *_PLACES]
+__all__ = [
+    "ResourceCount",
+    "ResourcePool",
+    "ResourceSet",
+    "ResourceSetImplementation",
+    "Rv1Pool",
+    "Rv1Set",
+    *_PLACES,
+]
 
 
 def __getattr__(name: str) -> object:

@@ -15,7 +15,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from flux.resource._request import ResourceRequest
@@ -261,21 +262,22 @@ class Pool:
             self._orders[gpus] = order
         return order
 
-    def select(self, need: Need, ranks: int) -> tuple[list[Grant], int] | None:
+    def select(self, need: Need, ranks: int, order: Sequence[int] | None = None) -> tuple[list[Grant], int] | None:
         """Chooses free resources, and does not take them.
 
         Args:
             need: what is wanted.
             ranks: where; only those that are up are considered.
+            order: in which ranks are tried, all of `ranks`; None: that of the placement.
 
         Returns what to take, and the number of slots it makes; None if there is not room enough.
         """
         ranks &= self.up
         if need.nodes:
-            return self._select_nodes(need, ranks)
-        return self._select_slots(need, ranks)
+            return self._select_nodes(need, ranks, order)
+        return self._select_slots(need, ranks, order)
 
-    def _select_slots(self, need: Need, ranks: int) -> tuple[list[Grant], int] | None:
+    def _select_slots(self, need: Need, ranks: int, order: Sequence[int] | None) -> tuple[list[Grant], int] | None:
         size, gpus, left = need.cores, need.gpus, need.slots
         buckets = self._buckets
         found: list[tuple[int, int]] = []  # (ranks of a bucket, slots on each)
@@ -285,16 +287,16 @@ class Pool:
             if gpus:
                 each = min(each, key[1] // gpus)
             if each and (here := buckets[key] & ranks):
-                if left == 1 and need.most_slots == 1 and self.placement != FIRST:
+                if left == 1 and need.most_slots == 1 and self.placement != FIRST and order is None:
                     return [self._grant(here & -here, size, gpus)], 1  # as most requests are
                 found.append((here, each))
                 total += here.bit_count() * each
         if total < left:
             return None
         wanted = total if need.most_slots is None else min(total, need.most_slots)
-        if self.placement == FIRST:
+        if self.placement == FIRST or order is not None:
             room = {rank: each for here, each in found for rank in bits(here)}
-            chosen = iter(sorted(room.items()))
+            chosen = ((rank, room[rank]) for rank in (sorted(room) if order is None else order) if rank in room)
         else:
             chosen = ((rank, each) for here, each in found for rank in bits(here))
         grants = []
@@ -310,7 +312,7 @@ class Pool:
         rank = bit.bit_length() - 1
         return Grant(rank, lowest(self.free_cores[rank], cores), lowest(self.free_gpus[rank], gpus) if gpus else 0)
 
-    def _select_nodes(self, need: Need, ranks: int) -> tuple[list[Grant], int] | None:
+    def _select_nodes(self, need: Need, ranks: int, order: Sequence[int] | None) -> tuple[list[Grant], int] | None:
         cores, gpus = need.slots * need.cores, need.slots * need.gpus
         if need.exclusive:
             ranks &= self.idle
@@ -324,14 +326,13 @@ class Pool:
         if total < need.nodes:
             return None
         wanted = total if need.most_nodes is None else min(total, need.most_nodes)
-        chosen: list[int] = []
-        if self.placement == FIRST:
-            found = [sum(found)]  # disjoint
-        for here in found:
-            for rank in bits(here):
-                if len(chosen) == wanted:
-                    break
-                chosen.append(rank)
+        if order is not None:
+            room = sum(found)  # they are disjoint
+            chosen = [rank for rank in order if room >> rank & 1][:wanted]
+        elif self.placement == FIRST:
+            chosen = list(islice(bits(sum(found)), wanted))
+        else:
+            chosen = list(islice((rank for here in found for rank in bits(here)), wanted))
         if need.exclusive:
             grants = [Grant(rank, *self.total[rank]) for rank in chosen]
             return grants, need.total_slots or wanted * self._slots_each(need, chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -96,11 +96,8 @@ def recorded_instance(start_broker: Callable[..., BrokerThread]) -> Iterator[Bro
         configured = Settings(CONFIG).configured
         assert configured is not None
         played.begin(configured.to_dict(), "0-3", [held])
-        played.expect("kvs.lookup")
         lite = [{"rank": "2", "children": {"core": "0-1"}}]
-        text = json.dumps({"version": 1, "execution": {"R_lite": lite}})
-        data = b64encode(text.encode()).decode()
-        played.answer("kvs.lookup", {"val": {"ver": 1, "type": "val", "data": data}})
+        played.answer_lookup({"version": 1, "execution": {"R_lite": lite}})
         played.ready()
         yield broker
 
