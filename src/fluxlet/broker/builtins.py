@@ -38,6 +38,7 @@ LISTED = {
     "content-sqlite": "fluxlet.modules.content_sqlite.module:ContentSqlite",
     "kvs": "fluxlet.modules.kvs.module:load",
     "kvs-watch": "fluxlet.modules.kvs_watch.module:KvsWatch",
+    "job-info": "fluxlet.modules.job_info.module:JobInfo",
     "resource": "fluxlet.modules.resource.module:Resource",
     "sched-simple": "fluxlet.modules.sched.module:SchedSimple",
 }

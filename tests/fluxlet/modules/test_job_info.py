@@ -1,0 +1,336 @@
+"""The service `job-info` over a socket, on a KVS that the test fills as jobs would."""
+
+from __future__ import annotations
+
+import errno
+import json
+from base64 import b64decode
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from in_process import BrokerThread, error_of
+from service_recordings import records, replay
+
+import flux
+import flux.job
+import flux.kvs
+from flux.constants import FLUX_KVS_APPEND, FLUX_RPC_STREAMING
+from flux.rpc import RPC
+from fluxlet.modules.job_info.module import JobInfo
+
+JOB = 5553258496
+
+
+@pytest.fixture(scope="module")
+def thread() -> Iterator[BrokerThread]:
+    started = BrokerThread()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def h(thread: BrokerThread) -> Iterator[flux.Flux]:
+    with thread.open() as opened:
+        yield opened
+
+
+def key(jobid: int, path: str) -> str:
+    return f"{flux.job.JobID(jobid).kvs}.{path}"
+
+
+def append(h: flux.Flux, where: str, *events: Any, namespace: str | None = None) -> None:
+    """Appends events to an eventlog, in one commit."""
+    txn = flux.kvs.KVSTxn(h, namespace=namespace)
+    for event in events:
+        line = event if isinstance(event, str) else json.dumps(event) + "\n"
+        txn.txn.put(where, line.encode(), FLUX_KVS_APPEND)
+    flux.kvs.commit(h, _kvstxn=txn, namespace=namespace)
+
+
+def event(name: str, **context: Any) -> dict[str, Any]:
+    entry: dict[str, Any] = {"timestamp": 1.0, "name": name}
+    return {**entry, "context": context} if context else entry
+
+
+SUBMIT = event("submit", userid=0, urgency=16, flags=0, version=1)
+
+
+def happen(h: flux.Flux, jobid: int, *events: Any) -> None:
+    append(h, key(jobid, "eventlog"), *events)
+
+
+def watch(h: flux.Flux, jobid: int, path: str = "eventlog", flags: int = 0) -> RPC:
+    return h.rpc("job-info.eventlog-watch", {"id": jobid, "path": path, "flags": flags}, flags=FLUX_RPC_STREAMING)
+
+
+def told(rpc: RPC) -> Any:
+    """The next of a stream: an event's name, None for the sentinel, or the errno that ends it."""
+    try:
+        answer = rpc.get()
+    except OSError as exc:
+        return exc.errno
+    rpc.reset()
+    return None if answer is None else json.loads(answer["event"])["name"]
+
+
+def all_told(rpc: RPC) -> list[Any]:
+    found = [told(rpc)]
+    while not isinstance(found[-1], int):
+        found.append(told(rpc))
+    return found
+
+
+def start(h: flux.Flux, jobid: int) -> None:
+    """Its guest namespace, and the event that says so."""
+    flux.kvs.namespace_create(h, f"job-{jobid}")
+    link = flux.kvs.KVSTxn(h)
+    link.txn.symlink(key(jobid, "guest"), f"job-{jobid}", ".")
+    flux.kvs.commit(h, _kvstxn=link)
+    happen(h, jobid, event("start"))
+
+
+def write(h: flux.Flux, jobid: int, path: str, *events: Any) -> None:
+    append(h, path, *events, namespace=f"job-{jobid}")
+
+
+def finish(h: flux.Flux, jobid: int) -> None:
+    """The namespace becomes a directory of the job."""
+    values = {}
+    for name in ("output", "exec.eventlog"):
+        if flux.kvs.exists(h, name, namespace=f"job-{jobid}"):
+            found = h.rpc("kvs.lookup", {"key": name, "namespace": f"job-{jobid}", "flags": 0}).get()
+            values[name] = b64decode(found["val"]["data"]).decode()
+    flux.kvs.put_unlink(h, key(jobid, "guest"))
+    flux.kvs.put_mkdir(h, key(jobid, "guest"))
+    flux.kvs.commit(h)
+    for name, value in values.items():
+        append(h, key(jobid, f"guest.{name}"), value)
+    flux.kvs.namespace_remove(h, f"job-{jobid}")
+    happen(h, jobid, event("finish", status=0), event("release", ranks="all", final=True), event("free"))
+
+
+# The recordings.
+
+
+def fill(h: flux.Flux, jobid: int, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        append(h, key(jobid, name), *value.splitlines(keepends=True))
+
+
+def test_lookups_as_recorded(thread: BrokerThread, h: flux.Flux) -> None:
+    lines = records("jobinfo-lookup")
+    values: dict[str, str] = {}
+    for line in lines:
+        if line["dir"] == "b>c" and not line["errnum"] and "id" in line["payload"]:
+            values.update({k: v for k, v in line["payload"].items() if isinstance(v, str) and k not in values})
+    # As it was in the KVS: the first time that it was looked up, nothing had been applied to it.
+    fill(h, JOB, values)
+    replay(lines, thread.open)
+
+
+def test_watches_of_a_finished_job_as_recorded(thread: BrokerThread, h: flux.Flux) -> None:
+    lines = records("jobinfo-watch-inactive")
+    values: dict[str, str] = {"R": "{}"}
+    paths: dict[int, str] = {}
+    for line in lines:
+        if line["dir"] == "c>b":
+            paths[line["matchtag"]] = line["payload"].get("path", "")
+        elif line.get("payload", {}).get("event"):
+            path = paths[line["matchtag"]]
+            text = values.get(path, "")
+            if line["payload"]["event"] not in text:
+                values[path] = text + line["payload"]["event"]
+    fill(h, 5117050880, values)
+    replay(lines, thread.open)
+
+
+def test_guests_as_recorded(thread: BrokerThread, h: flux.Flux) -> None:
+    happen(h, 5721030656, SUBMIT, event("clean"))
+    fill(h, 5721030656, {"R": "{}"})
+
+    def connect() -> flux.Flux:
+        return thread.open()
+
+    replay(records("jobinfo-guest")[:12], connect)
+
+
+# Watching.
+
+
+def test_a_guest_with_no_right_gets_an_answer_though_the_owner_is_not_known_yet(
+    thread: BrokerThread, h: flux.Flux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happen(h, 11, SUBMIT)
+    happen(h, 12, event("submit", userid=1234, urgency=16, flags=0, version=1))
+    monkeypatch.setenv("FLUX_HANDLE_USERID", "1234")
+    monkeypatch.setenv("FLUX_HANDLE_ROLEMASK", "2")
+    with thread.open() as guest:
+        for path in ("eventlog", "guest.output", "R", "eventlog"):
+            assert told(watch(guest, 11, path)) == errno.EPERM
+        mine = watch(guest, 12)
+        assert told(mine) == "submit"
+        happen(h, 12, event("clean"))
+        assert all_told(mine) == ["clean", errno.ENODATA]
+        assert told(watch(guest, 12, "R")) == errno.ENOENT
+
+
+def test_the_main_eventlog_ends_with_clean(h: flux.Flux) -> None:
+    happen(h, 21, SUBMIT, event("validate"))
+    rpc = watch(h, 21, flags=2)
+    assert [told(rpc) for _ in range(3)] == ["submit", "validate", None]
+    happen(h, 21, event("finish", status=0), event("clean"), event("late"))
+    assert all_told(rpc) == ["finish", "clean", errno.ENODATA]
+    assert all_told(watch(h, 21, flags=2)) == ["submit", "validate", "finish", "clean", None, errno.ENODATA]
+
+
+def test_a_line_may_come_in_pieces(h: flux.Flux) -> None:
+    text = json.dumps(SUBMIT)
+    happen(h, 22, text[:20])
+    rpc = watch(h, 22)
+    happen(h, 22, text[20:] + "\n" + '{"timestamp":2.0,', '"name":"clean"}\n')
+    assert all_told(rpc) == ["submit", "clean", errno.ENODATA]
+
+
+def test_output_is_followed_into_the_namespace_and_out_of_it(h: flux.Flux) -> None:
+    happen(h, 31, SUBMIT)
+    early, late_flagged = watch(h, 31, "guest.output"), watch(h, 31, "guest.output", flags=2)
+    missing, waiting = watch(h, 31, "guest.nosuch"), watch(h, 31, "guest.nosuch", flags=1)
+    stats = h.rpc("job-info.stats-get", {}).get()
+    assert stats["guest_watchers"] == 4
+    start(h, 31)
+    assert told(missing) == errno.ENOENT
+    write(h, 31, "output", event("header"), event("one"))
+    assert [told(early), told(early)] == ["header", "one"]
+    while (first := told(late_flagged)) is not None:  # where it comes depends on when it was written
+        assert first in ("header", "one")
+    finish(h, 31)
+    append(h, key(31, "guest.output"), event("last"))
+    happen(h, 31, event("clean"))
+    assert all_told(early)[-1] == errno.ENODATA
+    assert told(waiting) == errno.ENOENT
+    again = watch(h, 31, "guest.output", flags=2)
+    assert all_told(again) == ["header", "one", "last", None, errno.ENODATA]
+    assert h.rpc("job-info.stats-get", {}).get()["guest_watchers"] == 0
+
+
+def test_guest_watches_of_a_job_that_never_starts_end_with_it(h: flux.Flux) -> None:
+    happen(h, 32, SUBMIT)
+    rpc = watch(h, 32, "guest.exec.eventlog", flags=2)
+    happen(h, 32, event("exception", type="cancel", severity=0, note=""), event("clean"))
+    assert all_told(rpc) == [None, errno.ENODATA]
+    assert all_told(watch(h, 32, "guest.output")) == [errno.ENODATA]
+
+
+def test_a_watch_can_be_cancelled(h: flux.Flux) -> None:
+    happen(h, 41, SUBMIT)
+    for path in ("eventlog", "guest.output"):
+        rpc = watch(h, 41, path)
+        if path == "eventlog":
+            assert told(rpc) == "submit"
+        rpc.cancel()
+        assert told(rpc) == errno.ENODATA
+    assert h.rpc("job-info.stats-get", {}).get() == {
+        "lookups": 0,
+        "watchers": 0,
+        "guest_watchers": 0,
+        "update_lookups": 0,
+        "update_watchers": 0,
+    }
+
+
+def test_watches_of_a_client_that_has_gone_are_dropped(thread: BrokerThread, h: flux.Flux) -> None:
+    happen(h, 42, SUBMIT)
+    fill(h, 42, {"jobspec": "{}"})
+    with thread.open() as other:
+        assert told(watch(other, 42)) == "submit"
+        watch(other, 42, "guest.output")
+        request = {"id": 42, "key": "jobspec", "flags": 0}
+        assert other.rpc("job-info.update-watch", request, flags=FLUX_RPC_STREAMING).get() == {"jobspec": {}}
+        assert h.rpc("job-info.stats-get", {}).get()["update_watchers"] == 1
+    stats: dict[str, int] = {"watchers": 1}
+    while any(stats.values()):
+        stats = h.rpc("job-info.stats-get", {}).get()
+
+
+def test_the_python_functions(h: flux.Flux) -> None:
+    spec = {"version": 1, "attributes": {"system": {"duration": 1}}}
+    happen(h, 51, SUBMIT, event("jobspec-update", **{"attributes.system.duration": 9}))
+    fill(h, 51, {"jobspec": json.dumps(spec), "J": flux.job._sign.sign(b'{"all":1}').decode()})  # type: ignore[attr-defined]
+    current = flux.job.job_kvs_lookup(h, 51)
+    assert current == {"id": 51, "jobspec": {"version": 1, "attributes": {"system": {"duration": 9}}}}
+    assert flux.job.job_kvs_lookup(h, 51, base=True) == {"id": 51, "jobspec": spec}
+    assert flux.job.job_kvs_lookup(h, 51, original=True, decode=False) == {"id": 51, "jobspec": '{"all":1}'}
+    assert flux.job.job_kvs_lookup(h, 51, keys=["R"]) is None
+    assert flux.job.job_kvs_lookup(h, 52) is None
+    several = flux.job.JobKVSLookup(h, ids=[51, 52])
+    assert several.data() == [current]
+    assert several.errors == ["JobID 52 unknown"]
+    assert sorted(flux.job.job_kvs(h, 51)) == ["J", "eventlog", "jobspec"]
+    with pytest.raises(FileNotFoundError):
+        flux.job.job_kvs_guest(h, 51)
+
+
+# Updates.
+
+
+def updates(h: flux.Flux, jobid: int, name: str) -> RPC:
+    return h.rpc("job-info.update-watch", {"id": jobid, "key": name, "flags": 0}, flags=FLUX_RPC_STREAMING)
+
+
+def test_updates_are_told_to_all_who_watch(h: flux.Flux) -> None:
+    happen(h, 61, SUBMIT, event("jobspec-update", **{"attributes.system.duration": 2}))
+    fill(h, 61, {"jobspec": '{"attributes":{"system":{"duration":1}}}'})
+    first, no_r = updates(h, 61, "jobspec"), updates(h, 61, "R")
+    assert error_of(no_r.get)[0] == errno.ENOENT
+    assert first.get() == {"jobspec": {"attributes": {"system": {"duration": 2}}}}
+    second = updates(h, 61, "jobspec")
+    assert second.get() == first.get()
+    first.reset()
+    second.reset()
+    fill(h, 61, {"R": '{"execution":{"expiration":5.0}}'})
+    resources = updates(h, 61, "R")
+    assert resources.get() == {"R": {"execution": {"expiration": 5.0}}}
+    resources.reset()
+    happen(
+        h, 61, event("jobspec-update", **{"attributes.system.duration": 3}), event("resource-update", expiration=7.5)
+    )
+    assert first.get() == second.get() == {"jobspec": {"attributes": {"system": {"duration": 3}}}}
+    assert resources.get() == {"R": {"execution": {"expiration": 7.5}}}
+    first.cancel("job-info.update-watch-cancel")
+    first.reset()
+    assert error_of(first.get)[0] == errno.ENODATA
+    second.reset()
+    resources.reset()
+    happen(h, 61, event("clean"))
+    assert error_of(second.get)[0] == error_of(resources.get)[0] == errno.ENODATA
+    ended = updates(h, 61, "R")
+    assert ended.get() == {"R": {"execution": {"expiration": 7.5}}}
+    ended.reset()
+    assert error_of(ended.get)[0] == errno.ENODATA
+
+
+@pytest.mark.parametrize(
+    ("payload", "flags", "error"),
+    [
+        ({"id": 71, "key": "eventlog", "flags": 0}, 2, (errno.EINVAL, "update-watch unsupported key specified")),
+        ({"id": 71, "key": "R", "flags": 1}, 2, (errno.EPROTO, "update-watch request rejected with invalid flag")),
+    ],
+)
+def test_bad_requests_for_updates(h: flux.Flux, payload: Any, flags: int, error: Any) -> None:
+    assert error_of(h.rpc("job-info.update-watch", payload, flags=flags).get) == error
+    plain = h.rpc("job-info.update-watch", {"id": 71, "key": "R", "flags": 0})
+    assert error_of(plain.get) == (errno.EPROTO, "update-watch request rejected without streaming RPC flag")
+    assert error_of(updates(h, 71, "R").get)[0] == errno.ENOENT
+
+
+def test_unloading_ends_the_streams(thread: BrokerThread, h: flux.Flux) -> None:
+    happen(h, 81, SUBMIT)
+    fill(h, 81, {"jobspec": "{}"})
+    rpcs = [watch(h, 81), watch(h, 81, "guest.output"), updates(h, 81, "jobspec")]
+    assert told(rpcs[0]) == "submit"
+    assert rpcs[2].get() == {"jobspec": {}}
+    rpcs[2].reset()
+    thread.call(lambda: thread.broker.unload("job-info"))
+    assert [error_of(rpc.get)[0] for rpc in rpcs] == [errno.ENOSYS] * 3
+    thread.call(lambda: thread.broker.load("job-info", JobInfo))
