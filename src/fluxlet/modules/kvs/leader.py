@@ -85,7 +85,7 @@ class Leader(Kvs):
         self._ready: dict[Space, None] = {}  # those whose queues are to be looked at
         self._going: dict[str, None] = {}  # names that are still taken
         self._stopped = False
-        self._work = self.module.reactor.prepare(self._begin_all)
+        self._work = self.module.reactor.timer(0.0, 0.0, self._begin_all)
         self._timer = self.module.reactor.timer(0.0, 0.0, self._checkpoint_due)
         self.empty = self.blobref(treeobj.EMPTY_DIR)
         empty = Directory(None)
@@ -186,7 +186,6 @@ class Leader(Kvs):
 
     def _begin_all(self) -> None:
         """Everybody has been heard: makes what has been asked for."""
-        self._work.stop()
         ready, self._ready = self._ready, {}
         for space in ready:
             if not space.busy:
