@@ -1,0 +1,20 @@
+"""``python -m fluxlet.shell``: started by the module job-shell; its connection is FLUX_URI."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    """Splits the keeper off, then serves until the broker goes or says so."""
+    from fluxlet.shell.keeper import split
+
+    split()
+    from fluxlet.shell.server import serve
+
+    return serve(os.environ["FLUX_URI"], os.environ.pop("FLUXLET_SHELL_TOKEN"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The environment of tasks (spec 07, 5.3): that of the job, and what a task has to know."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is the same for all jobs that a shell process runs.
+
+    Args:
+        uri: of the local broker.
+        jobid_path: of the instance, "/" for the outermost one.
+        hostname: the node's name.
+    """
+
+    uri: str
+    jobid_path: str
+    hostname: str
+
+
+def of_job(
+    job: Mapping[str, str | None],
+    place: Place,
+    jobid: int,
+    f58: str,
+    ntasks: int,
+    nnodes: int,
+    tmpdir: str,
+    mpi: object,
+) -> dict[str, str]:
+    """The part of the environment that the tasks of a job on one node have in common.
+
+    Args:
+        job: attributes.system.environment; None unsets.
+        f58: the job's id as the tasks are to see it.
+        mpi: the option of that name.
+    """
+    env = {name: value for name, value in job.items() if value is not None}
+    env.pop("FLUX_PROXY_REMOTE", None)
+    env["FLUX_URI"] = place.uri
+    env["FLUX_KVS_NAMESPACE"] = f"job-{jobid}"
+    env["FLUX_JOB_ID"] = f58
+    path = place.jobid_path
+    env["FLUX_JOB_ID_PATH"] = f"{path}{f58}" if path.endswith("/") else f"{path}/{f58}"
+    env["FLUX_JOB_SIZE"] = str(ntasks)
+    env["FLUX_JOB_NNODES"] = str(nnodes)
+    env["FLUX_JOB_TMPDIR"] = tmpdir
+    env["FLUX_TERMINUS_SESSION"] = "0"
+    if mpi != "none":
+        env["OMPI_MCA_btl_vader_backing_directory"] = tmpdir
+    if "HOSTNAME" in env:
+        env["HOSTNAME"] = place.hostname
+    return env
+
+
+def usable_tmpdir(env: dict[str, str]) -> str | None:
+    """Has the directory that TMPDIR names made, if need be; else /tmp takes its place, and the warning is returned."""
+    path = env.get("TMPDIR")
+    if path is None or os.path.isdir(path):
+        return None
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+    except OSError:
+        env["TMPDIR"] = "/tmp"
+        return f"Unable to create TMPDIR={path}, resetting TMPDIR=/tmp"
+    return None
+
+
+def find_program(name: str, env: Mapping[str, str], cwd: str) -> str:
+    """The path of a program by the job's PATH. Raises OSError, ENOENT or EACCES, as execvp would fail."""
+    if "/" in name:
+        return name
+    refused = False
+    for directory in env.get("PATH", "/bin:/usr/bin").split(":"):
+        path = f"{directory or '.'}/{name}"
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+        refused = refused or os.path.isfile(path)
+    number = errno.EACCES if refused else errno.ENOENT
+    raise OSError(number, os.strerror(number))

@@ -1,0 +1,533 @@
+"""Job: what this rank does for one job, from its start to the report of its end (spec 07, 5.1 to 5.6).
+
+    begin -> (ready: all ranks are) -> start_tasks -> ... task_done ... -> (leader: all ranks are done) -> end
+
+Rules:
+- What goes wrong is a ShellError: logged as FATAL, raised as the job's exception, and the end of what runs here.
+- exec.eventlog is written by job-exec: we report lines. Output is written by the leader's shell, its last piece goes
+  with the report of the end.
+- Whoever produces output looks at `full`, and comes back through `paused`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+from binascii import a2b_base64
+from collections.abc import Callable
+from contextlib import suppress
+from json.encoder import encode_basestring as quoted
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fluxlet.shell import allocation, environment, events, launch, layout, options, tags
+from fluxlet.shell.guestlog import GuestLog
+from fluxlet.shell.jobspec import Jobspec, parse, unwrap
+from fluxlet.shell.mustache import TemplateError, expand
+from fluxlet.shell.options import ShellError
+from fluxlet.shell.output import Output
+from fluxlet.shell.task import Stream, Task
+
+if TYPE_CHECKING:
+    from fluxlet.shell.leader import Leader
+    from fluxlet.shell.pmi_service import PmiService
+    from fluxlet.shell.pty import Terminal
+    from fluxlet.shell.remote import RemoteOutput
+    from fluxlet.shell.server import ShellServer
+
+#: The most output that goes with the report of the end, in bytes.
+_LAST_PIECE = 64 << 10
+
+
+class StartJob(msgspec.Struct):
+    """What job-exec sends: the job's id, its owner, J (in base64), its resources, and the name of its service."""
+
+    id: int
+    userid: int
+    J: str
+    R: allocation.R
+    service: str
+
+
+class Job:
+    """One job on one rank."""
+
+    def __init__(self, server: ShellServer, start: StartJob) -> None:
+        self.server = server
+        self.id = start.id
+        self.userid = start.userid
+        self.service = start.service
+        self.namespace = f"job-{start.id}"
+        self._command = start
+        self.expiration = start.R.execution.expiration
+        self.f58 = server.f58(start.id)
+        # Until more is known, for what may go wrong before that.
+        self.rank = 0
+        self.size = 1
+        self.leader = True
+        self.hostname = server.place.hostname
+        self.options: dict[str, Any] = {}
+        self.tmpdir = ""
+        self.cwd = "/"
+        self.env: dict[str, str] = {}
+        self.verbose = 0
+        self.jobspec: Jobspec
+        self.layout: layout.Layout
+        self.output: Output
+        self.output_log = GuestLog(server.committer, self.namespace, "output", None, self._drained)
+        self.remote: RemoteOutput | None = None
+        self.duties: Leader | None = None
+        self.tasks: list[Task] = []
+        self.terminals: list[Terminal] = []
+        self.paused: list[Stream] = []
+        self.own_groups = True
+        self.code = 0
+        self.running = 0  # tasks that are not done
+        self.started = False
+        self.failed = False
+        self.ended = False
+        self.created = time()
+        self._exit_reported = False
+        self._start_reported = False
+        self._fail_code: int | None = None
+        self._when_drained: list[Callable[[], None]] = []
+        self.input_fd = -1
+        self._raises = 0  # exceptions of ours that are on their way
+        self._lines: list[str] = []  # for exec.eventlog
+        self._header = ""
+        self._input_header = ""
+        self._pmi: PmiService | None = None
+
+    # What others ask.
+
+    @property
+    def full(self) -> bool:
+        """True if whoever produces output is to pause."""
+        return self.remote.full if self.remote is not None else self.output_log.full
+
+    @property
+    def ntasks(self) -> int:
+        """The number of tasks on this rank."""
+        return len(self.layout.tasks[self.rank])
+
+    @property
+    def program(self) -> str:
+        """The name of its program, for messages."""
+        return self.jobspec.tasks[0].command[0].rpartition("/")[2]
+
+    def expand(self, template: str, index: int | None = None) -> str:
+        """`template` with its tags replaced, for the task with this local id. A bad one stays as it is."""
+        if "{{" not in template:
+            return template
+        try:
+            return expand(template, lambda tag: tags.value(self, tag, index))
+        except TemplateError as exc:
+            self.log(3, str(exc), "mustache")
+            return template
+
+    # Messages for the user.
+
+    def log(self, level: int, message: str, component: str | None = None) -> None:
+        """A message of this shell: 0 fatal, 3 error, 4 warning, 5 plain, 6 debug, 7 trace."""
+        if level > 5 and level - 5 > self.verbose:
+            return
+        if self.remote is not None:
+            self.remote.write("log", events.log_context(self.rank, level, message, component))
+        else:
+            self.log_of(self.rank, level, message, events.log_context(self.rank, level, message, component))
+
+    def log_of(self, rank: int, level: int, message: str, context: str) -> None:
+        """At the leader: a message of any shell of the job."""
+        output = getattr(self, "output", None)
+        if output is None or not output.log(rank, level, message):
+            self.output_log.add("log", context)
+
+    def raise_exception(self, note: str, wait_status: int | None = None, severity: int = 0) -> None:
+        """Raises the exception `exec` on this job; the report of its end waits until that is known (spec 07, 5.5)."""
+        request: dict[str, Any] = {"id": self.id, "type": "exec", "severity": severity, "note": note}
+        if wait_status is not None:
+            request["wait_status"] = wait_status
+        self._raises += 1
+
+        def answered(state: Any) -> None:
+            self._raises -= 1
+            if state.errnum:
+                self.server.complain(f"{self.f58}: job-manager.raise: {state.error_text()}")
+            self._end_if_done()
+
+        self.server.connection.ask(b"job-manager.raise", events.payload(request), answered, 0)
+
+    def fail(self, error: ShellError, wait_status: int | None = None) -> None:
+        """The job cannot go on: it is told why, what runs here is killed."""
+        if self.failed or self.ended:
+            return
+        self.failed = True
+        for task in self.tasks:
+            for stream in task.streams:
+                stream.drain()  # what was written before that is not to be lost
+        self.log(0, error.text, error.component)
+        self._fail_code = error.code
+        self.raise_exception(error.text, wait_status)
+        for task in self.tasks:
+            task.signal(signal.SIGKILL)
+        self._release_streams()
+        self._end_if_done()
+
+    # The start.
+
+    def begin(self) -> None:
+        """Reads what there is to know, and starts the tasks; of several ranks, when all of them are ready."""
+        try:
+            self._init()
+        except ShellError as exc:
+            self._begin_failed(exc)
+            return
+        except ValueError as exc:
+            self._begin_failed(ShellError(str(exc)))
+            return
+        if self.size == 1:
+            self.start_tasks()
+        else:
+            self.server.report(f'{{"id":{self.id},"type":"ready"}}')
+
+    def _begin_failed(self, error: ShellError) -> None:
+        if not self._header:
+            ntasks = self.layout.ntasks if hasattr(self, "layout") else 0
+            self._header = events.output_header(time(), ntasks)
+        self.fail(error)
+
+    def _init(self) -> None:
+        server, start = self.server, self._command
+        self.jobspec = parse(unwrap(server.decode(start.J)))
+        system = self.jobspec.attributes.system
+        self.options = system.shell.options
+        nodes = allocation.nodes(start.R.execution)
+        ranks = [node.rank for node in nodes]
+        if server.rank not in ranks:
+            raise ShellError(f"rank {server.rank} is not in the job's R")
+        self.rank = ranks.index(server.rank)
+        self.size = len(nodes)
+        self.leader = self.rank == 0
+        self.verbose = options.integer(self.options, "verbose", 0)
+        self.cwd = system.cwd or server.cwd
+        if not self.leader:
+            from fluxlet.shell.remote import RemoteOutput
+
+            low = options.integer(self.options, "output.client.lwm", 100)
+            high = options.integer(self.options, "output.client.hwm", 1000, 1)
+            service, leader = self.service, ranks[0]
+            self.remote = RemoteOutput(server.connection, service, leader, self.rank, low, high, self._drained)
+        self.layout = layout.make(self.jobspec, start.R.execution, nodes)
+        for node, before, after in self.layout.adjusted:
+            if node == self.rank:
+                self.log(4, f"{self.hostname}: adjusted cores from {before} to {after}")
+        self._make_tmpdir()
+        env = self.env = environment.of_job(
+            system.environment, server.place, self.id, self.f58_of(system.environment), self.layout.ntasks, self.size,
+            self.tmpdir, options.get(self.options, "mpi"),
+        )  # fmt: skip
+        warning = environment.usable_tmpdir(env)
+        if warning:
+            self.log(4, warning)
+        if system.files:
+            from fluxlet.shell.staging import write_files
+
+            write_files(system.files, self.tmpdir)
+        self.own_groups = not options.flag(self.options, "nosetpgrp")
+        self.output = Output(self)
+        delay = options.seconds(self.options, "output.batch-timeout", None)
+        self.output_log.delay = delay if delay is not None and delay > 0.05 else None
+        now = time()
+        if self.leader:
+            self._header = events.output_header(now, self.layout.ntasks)
+            self._input_header = events.input_header(now)
+            if self.size > 1 or self.options.keys() - {"rlimit"} or self.layout.ntasks > 1:
+                self._input_header = self.need_leader().header(now)
+            for context in self.output.redirects():
+                self.output_log.add("redirect", context)
+        self.output.open(range(self.ntasks))
+        if options.get(self.options, "input.stdin.type") == "file":
+            self._open_input()
+
+    def _open_input(self) -> None:
+        path = self.expand(options.text(self.options, "input.stdin.path") or "")
+        try:
+            self.input_fd = os.open(os.path.join(self.cwd, path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            os.set_blocking(self.input_fd, True)
+        except OSError as exc:
+            raise ShellError(f"error opening input file '{path}': {exc.strerror}", "input") from None
+
+    def f58_of(self, job_environment: dict[str, Any]) -> str:
+        """The job's id as its tasks are to see it."""
+        if "FLUX_F58_FORCE_ASCII" in job_environment and self.f58.startswith("ƒ"):
+            self.f58 = "f" + self.f58[1:]
+        return self.f58
+
+    def _make_tmpdir(self) -> None:
+        name = f"jobtmp-{self.rank}-{self.f58}"
+        for parent in (self.server.rundir, os.environ.get("TMPDIR", "/tmp"), "/tmp"):
+            path = os.path.join(parent, name)
+            try:
+                os.mkdir(path, 0o700)
+            except OSError:
+                continue
+            self.tmpdir = path
+            return
+        raise ShellError("error creating FLUX_JOB_TMPDIR")
+
+    # Tasks.
+
+    def start_tasks(self) -> None:
+        """Starts the tasks of this rank."""
+        self.started = True
+        if self.leader:
+            now = time()
+            context = f'{{"service":"{self.service}","leader-rank":{self.server.rank},"size":{self.size}'
+            if self.duties is not None:
+                context += self.duties.pty_context()
+            self._lines.append(events.entry(now, "shell.init", context + "}"))
+            taskmap = events.compact({"taskmap": {"version": 1, "map": self.layout.map}})
+            self._lines.append(events.entry(now, "shell.start", taskmap))
+        try:
+            launch.start_all(self)
+        except ShellError as exc:
+            self.fail(exc)
+        self.server.fresh(self)
+        self._end_if_done()
+
+    @property
+    def pmi(self) -> PmiService:
+        """PMI for the tasks of this rank. Raises ShellError for bad options."""
+        if self._pmi is None:
+            from fluxlet.shell.pmi_service import PmiService
+
+            self._pmi = PmiService(self)
+        return self._pmi
+
+    # What tasks do.
+
+    def task_exited(self, task: Task, status: int) -> None:
+        """A process has ended."""
+        task.exited(status)
+        self.first_exit(task)
+        if task.terminal is not None:
+            task.terminal.exited(status)
+        elif task.done:
+            self.task_done(task)
+        else:
+            task.watch(self.server.reactor)
+
+    def first_exit(self, task: Task) -> None:
+        """Says that a task has ended, if it is the first; the leader knows what then."""
+        if self._exit_reported:
+            return
+        self._exit_reported = True
+        status = task.status
+        signaled = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0
+        state = "Signaled" if signaled else "Exited"
+        context = (
+            f'{{"localid":{task.index},"rank":{task.rank},"state":"{state}","pid":{task.pid},'
+            f'"wait_status":{status},"signaled":{signaled},"exitcode":{code}}}'
+        )
+        if self.remote is not None:
+            leader = self.layout.nodes[0].rank
+            self.server.connection.tell(f"{self.service}.doom".encode(), context.encode() + b"\0", leader)
+        else:
+            self.task_exit_event(context)
+            if self.duties is not None:
+                self.duties.first_exit(task.rank, status, self.hostname)
+
+    def task_exit_event(self, context: str) -> None:
+        """At the leader: the first task of the job has ended."""
+        self._lines.append(events.entry(time(), "shell.task-exit", context))
+        if self._start_reported:
+            self.server.lines_soon(self)
+
+    def other_exit(self, context: str) -> None:
+        """At the leader: the first task of a follower has ended."""
+        if not self._exit_reported:
+            self._exit_reported = True
+            self.task_exit_event(context)
+
+    def need_leader(self) -> Leader:
+        """The leader's duties, which most jobs never have. Raises ShellError for bad options."""
+        if self.duties is None:
+            from fluxlet.shell.leader import Leader
+
+            self.duties = Leader(self)
+        return self.duties
+
+    def written(self, name: Any, context: dict[str, Any]) -> None:
+        """At the leader: a follower's entry of the output. Raises OSError(EPROTO)."""
+        if name == "log":
+            message, level, rank = context.get("message"), context.get("level"), context.get("rank")
+            if not isinstance(message, str) or type(level) is not int or type(rank) is not int:
+                raise OSError(errno.EPROTO, "bad log entry")
+            self.log_of(rank, level, message, events.compact(context))
+            return
+        stream, task, data = context.get("stream"), context.get("rank"), context.get("data")
+        if name != "data" or stream not in ("stdout", "stderr") or not isinstance(task, str):
+            raise OSError(errno.EPROTO, "bad output")
+        if isinstance(data, str):
+            raw = a2b_base64(data) if context.get("encoding") == "base64" else data.encode("utf-8", "surrogateescape")
+            self.output.collect(stream, task, raw)
+        if context.get("eof"):
+            self.output_log.add("data", events.eof_context(stream, task))
+
+    def when_drained(self, then: Callable[[], None]) -> None:
+        """Calls `then` when there is room for output."""
+        if self.full:
+            self._when_drained.append(then)
+        else:
+            then()
+
+    def check(self) -> None:
+        """Something has ended that the end of the job waits for."""
+        self._end_if_done()
+
+    def task_done(self, task: Task) -> None:
+        """A task has ended, and its output has."""
+        self.code = max(self.code, task.code)
+        self.running -= 1
+        task.close()
+        if self.running == 0:
+            self._all_done()
+
+    def _all_done(self) -> None:
+        for task in self.tasks:
+            task.end_group()
+        self._end_if_done()
+
+    def _drained(self) -> None:
+        """There is room for output again, or all of it is on its way."""
+        if self.paused and not self.full:
+            paused, self.paused = self.paused, []
+            for stream in paused:
+                stream.resume()
+        if self._when_drained and not self.full:
+            waiting, self._when_drained = self._when_drained, []
+            for then in waiting:
+                then()
+        self._end_if_done()
+
+    def _release_streams(self) -> None:
+        """What reads no more because there was no room is not what its end waits for."""
+        for stream in self.paused:
+            stream.resume()
+        self.paused = []
+
+    def feed(self, ranks: frozenset[int] | None, data: bytes, eof: bool) -> bool:
+        """stdin for tasks of this rank (None: all). False if there is none of them that still has one."""
+        found = False
+        for task in self.tasks:
+            if ranks is not None and task.rank not in ranks:
+                continue
+            if task.terminal is not None:
+                with suppress(OSError):
+                    task.terminal.type(data or b"\4")
+                found = True
+            elif task.stdin is not None and not task.stdin.eof:
+                task.stdin.write(data)
+                if eof:
+                    task.stdin.end()
+                found = True
+        return found
+
+    def signal(self, signum: int) -> None:
+        """Signals all tasks here."""
+        for task in self.tasks:
+            task.signal(signum)
+            if task.terminal is not None:
+                task.terminal.no_client()
+        if signum == signal.SIGKILL:
+            self.server.sweep_soon()
+        if not self.started and not self.ended:
+            # It waits for other ranks, which will not come to it any more.
+            self.code = max(self.code, 128 + signum)
+            self.failed = True
+            self._header = self._header or events.output_header(time(), 0)
+            self._end_if_done()
+
+    def drop(self) -> None:
+        """This shell is to end as if it were killed: its tasks are."""
+        for task in self.tasks:
+            task.signal(signal.SIGKILL)
+            for stream in task.streams:
+                stream.close()
+            if task.terminal is not None:
+                task.terminal.close()
+        self.failed = True
+        self.server.sweep_soon()
+        self._end_if_done()
+
+    # Reports and the end.
+
+    def report_start(self) -> None:
+        """The tasks run: job-exec is told, with what there is for exec.eventlog and the headers."""
+        self._start_reported = True
+        if self.leader and self._header:
+            texts = f',"input":{quoted(self._input_header)},"output":{quoted(self._header)}'
+            self._header = self._input_header = ""
+        else:
+            texts = ""
+        self.server.report(f'{{"id":{self.id},"type":"start","exec":{quoted("".join(self._lines))}{texts}}}')
+        self._lines.clear()
+
+    def report_lines(self) -> None:
+        """What has come for exec.eventlog since then."""
+        if self._lines:
+            self.server.report(f'{{"id":{self.id},"type":"events","exec":{quoted("".join(self._lines))}}}')
+            self._lines.clear()
+
+    def _end_if_done(self) -> None:
+        """Ends if nothing is left to be waited for."""
+        if self.ended or self.running or self._raises or not (self.started or self.failed):
+            return
+        if self.duties is not None and not self.duties.done:
+            self.duties.flush()
+            return
+        if self.remote is not None:
+            if self.remote.idle:
+                self._end()
+        elif not self.output_log.busy:
+            if self.output_log.size > _LAST_PIECE:
+                self.output_log.commit()
+            else:
+                self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        if self.remote is not None and self.started:
+            raw = b'{"shell_rank":%d}\0' % self.rank
+            leader = self.layout.nodes[0].rank
+            self.server.connection.tell(f"{self.service}.tasks-complete".encode(), raw, leader)
+        if self.duties is not None:
+            self.duties.close()
+        output = getattr(self, "output", None)
+        if output is not None:
+            output.summary()
+            output.close()
+        for terminal in self.terminals:
+            terminal.close()
+        if not self._start_reported:
+            self.server.not_fresh(self)
+            self.report_start()
+        last = self.output_log.take()
+        code = self.code if self._fail_code is None else self._fail_code
+        self.server.report(
+            f'{{"id":{self.id},"type":"done","status":{code << 8},'
+            f'"exec":{quoted("".join(self._lines))},"output":{quoted(last)}}}'
+        )
+        if self.input_fd >= 0:
+            os.close(self.input_fd)
+        if self.tmpdir:
+            try:
+                os.rmdir(self.tmpdir)
+            except OSError:
+                shutil.rmtree(self.tmpdir, ignore_errors=True)
+        self.server.forget(self)

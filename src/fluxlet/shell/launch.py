@@ -1,0 +1,187 @@
+"""Starting the tasks of a job on one rank: what each of them gets (spec 07, 5.3, 5.4, 5.7)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fluxlet.shell import environment, options
+from fluxlet.shell.affinity import AffinityError, CpuAffinity, visible_gpus
+from fluxlet.shell.options import ShellError
+from fluxlet.shell.rlimits import Borrowed, wanted
+from fluxlet.shell.task import PmiLink, Stdin, Stream, Task
+
+if TYPE_CHECKING:
+    from fluxlet.shell.job import Job
+
+
+def start_all(job: Job) -> None:
+    """Starts the tasks of a job on this rank. Raises ShellError."""
+    ranks = job.layout.tasks[job.rank]
+    if not ranks:
+        return
+    server = job.server
+    rlimit = options.get(job.options, "rlimit")
+    try:
+        limits, warnings = wanted(rlimit, server.rlimits) if rlimit is not None else ([], [])
+    except ValueError as exc:
+        job.log(3, str(exc), "rlimit")
+        raise ShellError(str(exc), "rlimit") from None
+    for warning in warnings:
+        job.log(4, warning, "rlimit")
+    affinity = _affinity(job, len(ranks))
+    error = server.spawner.enter(job.cwd)
+    if error is not None:
+        text = f"Could not change dir to {job.cwd}: {error.strerror}. Going to /tmp instead"
+        job.log(3, f"host {job.hostname}: {text}")
+    terminal_ranks = job.duties.pty_ranks() if job.duties is not None else _pty_ranks(job)
+    with Borrowed(limits, server.rlimits):
+        for index, rank in enumerate(ranks):
+            task = Task(job, rank, index)
+            job.tasks.append(task)
+            _start(job, task, affinity, rank in terminal_ranks)
+            if job.failed:
+                break
+    if error is None:
+        os.chdir("/")  # nothing that we are in cannot be removed
+
+
+def _pty_ranks(job: Job) -> frozenset[int]:
+    if job.options.get("pty") is None:
+        return frozenset()
+    from fluxlet.shell.leader import pty_ranks
+
+    return pty_ranks(job.options, job.layout.ntasks)
+
+
+def _affinity(job: Job, ntasks: int) -> CpuAffinity | None:
+    server, option = job.server, job.options.get("cpu-affinity", "on")
+    node = job.layout.nodes[job.rank]
+    try:
+        found = CpuAffinity(option, node.cores, server.topology, ntasks)
+    except AffinityError as exc:
+        from flux.idset import IDset
+
+        job.log(3, f"affinity: {exc}", "affinity")
+        job.log(4, f"unable to get cpuset for cores {IDset(list(node.cores))}. Disabling affinity", "affinity")
+        return None
+    except ValueError as exc:
+        raise ShellError(str(exc), "affinity") from None
+    if found.verbose:
+        for index in range(ntasks):
+            bound = found.of_task(index)
+            job.log(5, f"affinity: task {index}: {'-' if bound is None else sorted(bound)}", "affinity")
+    return None if found.dry_run else found
+
+
+def _start(job: Job, task: Task, affinity: CpuAffinity | None, terminal: bool) -> None:
+    """Starts one task. A program that cannot be started is the end of the job."""
+    server, index = job.server, task.index
+    env = job.env
+    env["FLUX_TASK_RANK"] = str(task.rank)
+    env["FLUX_TASK_LOCAL_ID"] = str(index)
+    gpus = visible_gpus(job.options.get("gpu-affinity"), job.layout.nodes[job.rank].gpus, index, job.ntasks)
+    if gpus is not None:
+        env["CUDA_VISIBLE_DEVICES"] = gpus
+        env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    for name, template in options.get(job.options, "env-expand", {}).items():
+        env[name] = job.expand(str(template), index)
+    argv: Sequence[str] = [job.expand(word, index) for word in job.jobspec.tasks[0].command]
+    actions: list[tuple[Any, ...]] = []
+    theirs: list[int] = []
+    try:
+        if terminal:
+            _with_terminal(job, task, actions)
+        else:
+            _with_pipes(job, task, actions, theirs)
+        if options.get(job.options, "pmi", "simple") != "off":
+            _with_pmi(job, task, actions, theirs)
+        bound = affinity.of_task(index) if affinity is not None else None
+        path = environment.find_program(argv[0], env, job.cwd)
+        task.pid = server.spawner.start(path, argv, env, actions, bound, job.own_groups or terminal)
+    except OSError as exc:
+        code = {errno.ENOENT: 127, errno.EACCES: 126, errno.EPERM: 126}.get(exc.errno or 0, 1)
+        text = f"task {task.rank} (host {job.hostname}): start failed: {argv[0]}: {exc.strerror}"
+        task.close()
+        job.fail(ShellError(text, code=code), code << 8)
+        return
+    finally:
+        for fd in theirs:
+            os.close(fd)
+    task.running = True
+    job.running += 1
+    server.tasks[task.pid] = task
+    if terminal:
+        job.terminals[-1].started()
+    adjust = options.get(job.options, "oom.adjust")
+    if adjust is not None:
+        try:
+            with open(f"/proc/{task.pid}/oom_score_adj", "w") as file:
+                file.write(str(adjust))
+        except OSError as exc:
+            job.log(6, f"oom.adjust: {exc.strerror}", "oom")
+
+
+def _with_pipes(job: Job, task: Task, actions: list[tuple[Any, ...]], theirs: list[int]) -> None:
+    if job.input_fd >= 0:
+        _with_input_file(job, actions, theirs)
+    else:
+        child_in, own = os.pipe()
+        theirs.append(child_in)
+        task.stdin = Stdin(job.server.reactor, own)
+        actions.append((os.POSIX_SPAWN_DUP2, child_in, 0))
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        own, child = os.pipe()
+        theirs.append(child)
+        os.set_blocking(own, False)
+        task.streams.append(Stream(task, name, own, job.output.buffer(name)))
+        actions.append((os.POSIX_SPAWN_DUP2, child, fd))
+
+
+def _with_input_file(job: Job, actions: list[tuple[Any, ...]], theirs: list[int]) -> None:
+    """Each task reads the file from its beginning: it has its own offset."""
+    fd = os.open(f"/proc/self/fd/{job.input_fd}", os.O_RDONLY | os.O_CLOEXEC)
+    theirs.append(fd)
+    actions.append((os.POSIX_SPAWN_DUP2, fd, 0))
+
+
+def _with_pmi(job: Job, task: Task, actions: list[tuple[Any, ...]], theirs: list[int]) -> None:
+    own, child = socket.socketpair()
+    fd = child.detach()
+    theirs.append(fd)
+    task.pmi = PmiLink(job.server.reactor, own, lambda line: job.pmi.line(task, line))
+    # The child's number is one that none of what is still to be handed over has.
+    number = max(theirs) + 1
+    actions.append((os.POSIX_SPAWN_DUP2, fd, number))
+    job.env["PMI_FD"] = str(number)
+    job.env["PMI_RANK"] = str(task.rank)
+    job.env["PMI_SIZE"] = str(job.layout.ntasks)
+
+
+def _with_terminal(job: Job, task: Task, actions: list[tuple[Any, ...]]) -> None:
+    from fluxlet.shell.pty import Terminal
+
+    interactive = options.flag(job.options, "pty.interactive")
+    capture = not interactive or options.flag(job.options, "pty.capture")
+    wait = interactive and job.leader and task.index == 0
+    captured = (lambda data: task.wrote("stdout", data)) if capture else None
+
+    def over() -> None:
+        if capture:
+            task.ended_stream("stdout")
+        if task.done:
+            job.task_done(task)
+
+    terminal = Terminal(job.server.connection, task.index, captured, over, wait)
+    job.terminals.append(terminal)
+    task.terminal = terminal
+    # The leader of a session gets the terminal that it opens for its controlling one.
+    actions.append((os.POSIX_SPAWN_OPEN, 0, terminal.path, os.O_RDWR, 0))
+    actions.append((os.POSIX_SPAWN_DUP2, 0, 1))
+    actions.append((os.POSIX_SPAWN_DUP2, 0, 2))
+    task.ended_stream("stderr")
+    if not capture:
+        task.ended_stream("stdout")
