@@ -101,6 +101,7 @@ class ShellServer:
         self._fresh: dict[int, Job] = {}
         self._fresh_timer = self.reactor.timer(_FRESH, 0.0, self._not_fresh_any_more)
         self._reports: list[str] = []
+        self._gone: list[str] = []
         self._lines: dict[int, Job] = {}
         self._sweep = self.reactor.timer(_SWEEP, 0.0, self._sweep_orphans)
         self._reactor_events: list[Any] = []
@@ -175,7 +176,8 @@ class ShellServer:
     def forget(self, job: Job) -> None:
         """A job has ended here."""
         self.jobs.pop(job.id, None)
-        self.services.pop(job.service, None)
+        if self.services.pop(job.service, None) is not None:
+            self._gone.append(job.service)
         self._fresh.pop(job.id, None)
         self._lines.pop(job.id, None)
         self.sweep_soon()
@@ -279,8 +281,10 @@ class ShellServer:
             for job in lines.values():
                 job.report_lines()
         if self._reports:
-            text = '{"reports":[' + ",".join(self._reports) + "]}\0"
+            gone = ",".join(f'"{service}"' for service in self._gone)
+            text = f'{{"gone":[{gone}],"reports":[{",".join(self._reports)}]}}\0'
             self._reports.clear()
+            self._gone.clear()
             try:
                 self.connection.tell(b"job-shell.report", text.encode("utf-8", "surrogateescape"))
             except OSError:

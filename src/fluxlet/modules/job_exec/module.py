@@ -1,0 +1,479 @@
+"""JobExec: the service of job-exec, and what happens to jobs as `machine` has it (spec 07, section 4)."""
+
+from __future__ import annotations
+
+import errno
+from syslog import LOG_ERR
+from time import time
+from typing import Any
+
+import msgspec
+
+from flux.brokermod import event_handler, request_handler
+from flux.core.codec import dump_payload
+from flux.core.future_state import RpcState
+from flux.core.handle import Flux
+from flux.idset import IDset
+from flux.message import Message
+from fluxlet.broker.broker import Broker
+from fluxlet.modules.job_exec.bulk import Bulk
+from fluxlet.modules.job_exec.config import Settings
+from fluxlet.modules.job_exec.guests import Guests
+from fluxlet.modules.job_exec.job import ExecJob, Runner, StartRequest
+from fluxlet.modules.job_exec.kill import Killer
+from fluxlet.modules.job_exec.losses import Losses
+from fluxlet.modules.job_exec.machine import Action, Event, State, final_status, step
+from fluxlet.modules.job_exec.resident import Resident
+from fluxlet.modules.job_exec.testexec import TestExec, override
+from fluxlet.payload import decode
+from fluxlet.service import Service, authorized
+
+#: What is written to a job's exec.eventlog waits this long for more, in seconds.
+_DELAY = 0.01
+
+
+class ExpirationRequest(msgspec.Struct):
+    """Payload of job-exec.expiration."""
+
+    id: int
+    expiration: float
+
+
+class CriticalRanksRequest(msgspec.Struct):
+    """Payload of job-exec.critical-ranks."""
+
+    id: int
+    ranks: str
+
+
+class BarrierRequest(msgspec.Struct):
+    """Payload of job-exec.shell-barrier."""
+
+    id: int
+    rank: int
+
+
+class OverrideRequest(msgspec.Struct):
+    """Payload of job-exec.override."""
+
+    event: str
+    jobid: int
+    status: int = 0
+
+
+class ExceptionEvent(msgspec.Struct):
+    """Payload of the event job-exception."""
+
+    id: int
+    type: str
+    severity: int
+    wait_status: int | None = None
+
+
+class JobExec(Service):
+    """Runs jobs.
+
+    Args:
+        args: as of `Settings.parse`.
+
+    Raises OSError(EINVAL) for arguments and a configuration that will not do.
+    """
+
+    def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
+        try:
+            self.settings = Settings.parse(broker.config, args)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from None
+        super().__init__(handle, broker, *args)
+        self._arguments = args
+        self.jobs: dict[int, ExecJob] = {}
+        self.guests = Guests(self, broker.attributes.visible.get("content.hash", "sha1"), self.complain)
+        self.resident = Resident(self)
+        self.bulk = Bulk(self)
+        self.testexec = TestExec(self)
+        self.losses = Losses(self)
+        self._unflushed: dict[int, ExecJob] = {}
+        self._flush_timer = self.module.reactor.timer(_DELAY, 0.0, self._flush)
+
+    async def start_service(self) -> None:
+        """Offers our service to job-manager, if that is there."""
+        try:
+            await self.handle.rpc("job-manager.exec-hello", {"service": self.name})
+        except OSError as exc:
+            if exc.errno != errno.ENOSYS:
+                raise
+
+    def stop_service(self) -> None:
+        """Lets go of everything; what runs is ended by the module job-shell."""
+        self._flush_timer.stop()
+        self.guests.stop()
+        self.resident.stop()
+        for job in self.jobs.values():
+            self._let_go(job)
+            job.runner.forget(job)
+
+    def complain(self, text: str) -> None:
+        """Writes to the broker's log."""
+        self.broker.log.write(LOG_ERR, text, self.name)
+
+    @request_handler("config-reload")
+    def config_reload(self, msg: Message) -> None:
+        """Payload: the new configuration. EINVAL with a sentence if it will not do."""
+        from fluxlet.payload import read_object
+
+        try:
+            self.settings = Settings.parse(read_object(msg), self._arguments)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from None
+        self.answer(msg)
+
+    # RFC 32.
+
+    @request_handler("start")
+    def start(self, msg: Message) -> None:
+        """Payload: `StartRequest`; any number of answers ``{"id", "type", "data"}``."""
+        request = decode(msg, StartRequest)
+        try:
+            job = ExecJob(msg, request, self._runner_of(request))
+        except (ValueError, msgspec.MsgspecError) as exc:
+            self._respond(msg, request.id, "exception", {"severity": 0, "type": "exec", "note": f"bad R: {exc}"})
+            self._respond(msg, request.id, "release", {"ranks": "all", "final": True})
+            return
+        self.jobs[job.id] = job
+        self._begin(job)
+
+    def _runner_of(self, request: StartRequest) -> Runner:
+        options = request.jobspec.attributes.system.exec
+        if options.test is not None:
+            return self.testexec
+        if options.job_shell or self.settings.job_shell or request.userid != self.broker.owner:
+            return self.bulk
+        return self.resident
+
+    def _begin(self, job: ExecJob) -> None:
+        """The namespace, and for our own shells J, come first."""
+        left = 2 if job.runner is self.resident else 1
+
+        def one() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                self.event(job, Event.ENDED if job.fatal else Event.READY)
+
+        def made(state: RpcState) -> None:
+            if state.errnum:
+                self.exception(job, "exec", f"error creating guest namespace: {state.error_text()}")
+            one()
+
+        def found(value: bytes | None, text: str) -> None:
+            if value is None:
+                self.exception(job, "exec", f"error reading J: {text}")
+            else:
+                job.data = value.decode()
+            one()
+
+        self.guests.create(job, made)
+        if job.runner is self.resident:
+            self.guests.lookup(f"{job.key}.J", found)
+
+    def _respond(self, msg: Message, jobid: int, kind: str, data: dict[str, Any]) -> None:
+        self.answer(msg, dump_payload({"id": jobid, "type": kind, "data": data}))
+
+    # The machine.
+
+    def event(self, job: ExecJob, event: Event) -> None:
+        """Something has happened to a job."""
+        job.state, actions = step(job.state, event)
+        for action in actions:
+            match action:
+                case Action.START_SHELLS:
+                    self._start_shells(job)
+                case Action.RESPOND_START:
+                    self._respond(job.message, job.id, "start", {})
+                    self._arm_time_limit(job)
+                case Action.KILL:
+                    self._kill(job)
+                case Action.RESPOND_FINISH:
+                    self._finish(job)
+                case Action.SAVE:
+                    self._save(job)
+                case Action.RELEASE:
+                    self._release(job)
+
+    def _start_shells(self, job: ExecJob) -> None:
+        if job.runner is not self.testexec and job.reattach:
+            # Nothing that ran for this instance has outlived it.
+            job.started_at = time()
+            job.state = State.RUNNING
+            self.exception(job, "exec", "the job's shells were lost when the instance was restarted")
+            self.all_ended(job, 256)
+            return
+        if job.runner is self.testexec and job.userid != self.broker.owner and not self.settings.guests_may_test:
+            self.exception(job, "exec", "guests may not use the test execution implementation")
+            self.all_ended(job, 256)
+            return
+        if job.runner is self.bulk and not (job.system.exec.job_shell or self.settings.job_shell):
+            self.exception(job, "exec", "unable run multiuser job with no IMP configured!")
+            self.all_ended(job, 256)
+            return
+        job.runner.start(job)
+
+    def _finish(self, job: ExecJob) -> None:
+        status = final_status(job.status, job.fatal, job.wait_status)
+        job.status = status
+        self._respond(job.message, job.id, "finish", {"status": status})
+        job.log("complete", f'{{"status":{status}}}')
+
+    def _save(self, job: ExecJob) -> None:
+        self._let_go(job)
+        self._unflushed.pop(job.id, None)
+        job.log("done")
+        self.guests.close(job, lambda: self.event(job, Event.SAVED))
+
+    def _release(self, job: ExecJob) -> None:
+        job.runner.forget(job)
+        self.jobs.pop(job.id, None)
+        self._respond(job.message, job.id, "release", {"ranks": "all", "final": True})
+
+    def _let_go(self, job: ExecJob) -> None:
+        timers = [job.timer, job.exit_timer, job.barrier.timer if job.barrier is not None else None]
+        for timer in timers:
+            if timer is not None:
+                timer.stop()
+        if job.killer is not None:
+            job.killer.stop()
+
+    # What runners say.
+
+    def started(self, job: ExecJob) -> None:
+        """All shells run."""
+        if job.state is State.STARTING:
+            job.started_at = time()
+            job.log("starting")
+            self.event(job, Event.STARTED)
+
+    def reattached(self, job: ExecJob) -> None:
+        """It was running when we came, and still is."""
+        job.started_at = time()
+        job.state = State.RUNNING
+        self._respond(job.message, job.id, "reattached", {})
+        self._arm_time_limit(job)
+
+    def shell_ended(self, job: ExecJob, shell: int, status: int) -> None:
+        """A shell has ended, with a wait status."""
+        if shell not in job.active or job.state in (State.SAVING, State.RELEASED):
+            return
+        job.active.discard(shell)
+        job.status = max(job.status, status)
+        if shell == 0:
+            self._leader_ended(job, status)
+        self.losses.shell_ended(job, shell, status)
+        if not job.active:
+            self.event(job, Event.ENDED)
+
+    def _leader_ended(self, job: ExecJob, status: int) -> None:
+        job.leader_exited = True
+        if job.started_at and job.runner is not self.testexec:
+            active = f',"active_ranks":"{job.ranks(job.active)}"' if job.active else ""
+            job.log("shell-exit", f'{{"rank":{job.nodes[0].rank},"wait_status":{status}{active}}}')
+
+    def all_ended(self, job: ExecJob, status: int) -> None:
+        """There is no shell, or none any more."""
+        if job.state not in (State.SAVING, State.RELEASED):
+            job.active.clear()
+            job.status = max(job.status, status)
+            self.event(job, Event.ENDED)
+
+    def node_lost(self, job: ExecJob, shell: int) -> None:
+        """The node of a shell is gone."""
+        self.losses.node_lost(job, shell)
+
+    def exception(self, job: ExecJob, kind: str, note: str, severity: int = 0) -> None:
+        """Raises an exception on a job, and acts on it."""
+        if job.state in (State.SAVING, State.RELEASED):
+            return
+        self._respond(job.message, job.id, "exception", {"severity": severity, "type": kind, "note": note})
+        if severity == 0:
+            self._fatal(job, kind, None)
+
+    def _fatal(self, job: ExecJob, kind: str, wait_status: int | None) -> None:
+        if job.fatal:
+            return
+        job.fatal = True
+        job.wait_status = wait_status
+        job.killer = Killer(job, self.module.reactor, self.settings, self._kill_tasks, self.losses.give_up)
+        job.kind = kind
+        self.event(job, Event.EXCEPTION)
+
+    def _kill(self, job: ExecJob) -> None:
+        if job.killer is not None:
+            job.killer.begin(job.kind)
+
+    def _kill_tasks(self, job: ExecJob) -> None:
+        def killed(state: RpcState) -> None:
+            if state.errnum and job.id in self.jobs:
+                self.complain(f"{job.f58}: job-manager.kill: {state.error_text()}")
+
+        self.ask(b"job-manager.kill", dump_payload({"id": job.id, "signum": 9}), killed)
+
+    @event_handler("job-exception", prefix=False)
+    def job_exception(self, msg: Message) -> None:
+        """Somebody has raised an exception on a job."""
+        try:
+            event = decode(msg, ExceptionEvent)
+        except OSError as exc:
+            self.complain(f"job-exception event: {exc.strerror}")
+            return
+        job = self.jobs.get(event.id)
+        if job is not None and event.severity == 0 and job.state not in (State.SAVING, State.RELEASED):
+            self._fatal(job, event.type, event.wait_status)
+
+    # Time.
+
+    def _arm_time_limit(self, job: ExecJob) -> None:
+        if job.timer is not None:
+            job.timer.stop()
+            job.timer = None
+        if not job.expiration:
+            return
+        now = time()
+        left = job.expiration - now
+        duration, delay = job.expiration - job.starttime, job.started_at - job.starttime
+        if duration > 0 and delay * 100 > duration * self.settings.max_start_delay_percent and not job.reattach:
+            left += delay
+        job.timer = self.module.reactor.timer(max(left, 0.0), 0.0, lambda: self._expired(job))
+        job.timer.start()
+
+    def _expired(self, job: ExecJob) -> None:
+        self.exception(job, "timeout", "resource allocation expired")
+
+    @request_handler("expiration")
+    def expiration(self, msg: Message) -> None:
+        """Payload `{"id": i, "expiration": f}`: the job's time limit is another one."""
+        request = decode(msg, ExpirationRequest)
+        job = self._job(request.id)
+        if request.expiration < 0:
+            raise OSError(errno.EINVAL, "expiration must be >= 0")
+        job.expiration = request.expiration
+        if job.state is State.RUNNING:
+            self._arm_time_limit(job)
+        job.runner.expires(job)
+        self.answer(msg)
+
+    def _job(self, jobid: int) -> ExecJob:
+        job = self.jobs.get(jobid)
+        if job is None:
+            raise OSError(errno.ENOENT, None)
+        return job
+
+    # The eventlog.
+
+    def flush_soon(self, job: ExecJob) -> None:
+        """What has been logged is to be committed."""
+        self._unflushed[job.id] = job
+        if not self._flush_timer.active:
+            self._flush_timer.start()
+
+    def _flush(self) -> None:
+        jobs, self._unflushed = self._unflushed, {}
+        for job in jobs.values():
+            self.guests.flush(job)
+
+    # Shells.
+
+    def arm_barrier(self, job: ExecJob) -> None:
+        """The shells of a job are to meet in time."""
+        self.losses.arm_barrier(job)
+
+    def barrier_over(self, job: ExecJob) -> None:
+        """They have met."""
+        if job.barrier is not None and job.barrier.timer is not None:
+            job.barrier.timer.stop()
+            job.barrier.timer = None
+
+    @request_handler("shell-barrier", allow_guest=True)
+    def shell_barrier(self, msg: Message) -> None:
+        """Payload `{"id": i, "rank": i}`; answered, though nobody asks for that, when all shells have entered (4.4)."""
+        request = decode(msg, BarrierRequest)
+        job = self.jobs.get(request.id)
+        if job is None or job.barrier is None or not authorized(msg, job.userid):
+            return
+        barrier = job.barrier
+        if len(job.active) < len(job.nodes):
+            self.module.post(msg.response(None, errno.EIO))
+            return
+        barrier.requests.append(msg)
+        if barrier.timer is None and not barrier.passed:
+            self.losses.arm_barrier(job)
+        if barrier.enter(request.rank):
+            self.barrier_over(job)
+            requests, barrier.requests = barrier.requests, []
+            for waiting in requests:
+                self.module.post(waiting.response())
+
+    @request_handler("critical-ranks", allow_guest=True)
+    def critical_ranks(self, msg: Message) -> None:
+        """Payload `{"id": i, "ranks": idset}`: the shells without which the job cannot go on. For the job's owner."""
+        request = decode(msg, CriticalRanksRequest)
+        job = self._job(request.id)
+        if not authorized(msg, job.userid):
+            raise OSError(errno.EPERM, None)
+        try:
+            job.critical = frozenset(IDset(request.ranks))
+        except ValueError as exc:
+            raise OSError(errno.EPROTO, str(exc)) from None
+        self.answer(msg)
+
+    @request_handler("override", allow_guest=True)
+    def override(self, msg: Message) -> None:
+        """Payload: `OverrideRequest`: a simulated job starts or finishes."""
+        request = decode(msg, OverrideRequest)
+        job = self.jobs.get(request.jobid)
+        if job is not None and not authorized(msg, job.userid):
+            raise OSError(errno.EPERM, "Permission denied")
+        override(self.testexec, job, request.event, request.status)
+        self.answer(msg)
+
+    @request_handler("stats-get", allow_guest=True)
+    def stats_get(self, msg: Message) -> None:
+        """What is set, and what is running."""
+        settings = self.settings
+        limit = settings.max_kill_timeout
+        self.handle.respond(
+            msg,
+            {
+                "method": settings.method,
+                "kill-timeout": settings.kill_timeout,
+                "term-signal": _name(settings.term_signal),
+                "kill-signal": _name(settings.kill_signal),
+                "max-kill-count": settings.max_kill_count,
+                "max-kill-timeout": -1.0 if limit is None else limit,
+                "effective-max-kill-timeout": settings.longest_kill,
+                "jobs": {str(job.id): self._figures(job) for job in self.jobs.values()},
+                "config": {
+                    "default_cwd": "/tmp",
+                    "default_job_shell": settings.job_shell or "(built-in)",
+                    "exec_service": settings.service,
+                    "default_barrier_timeout": settings.barrier_timeout or 0.0,
+                    "shell_exit_timeout": settings.shell_exit_timeout or 0.0,
+                },
+            },
+        )
+
+    @staticmethod
+    def _figures(job: ExecJob) -> dict[str, Any]:
+        return {
+            "implementation": type(job.runner).__name__.lower(),
+            "ns": job.namespace,
+            "state": job.state.value,
+            "critical_ranks": "all" if job.critical is None else str(IDset(sorted(job.critical))),
+            "active_ranks": job.ranks(job.active),
+            "exception_in_progress": int(job.fatal),
+            "shell_kills": job.killer.shell_kills if job.killer is not None else 0,
+        }
+
+
+def _name(signum: int) -> str:
+    import signal
+
+    return signal.Signals(signum).name
