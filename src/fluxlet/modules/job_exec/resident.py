@@ -1,7 +1,7 @@
 """Jobs in our own shells: one process a rank, commands and reports of many jobs in one message.
 
-It takes the place of spec 07, 4.2 step 3. A shell's loss is that of all jobs there. Each job has its shell on a rank as if
-it were a process of its own: it starts, it ends with a status, it is killed.
+It takes the place of spec 07, 4.2 step 3. A shell's loss is that of all jobs there. Each job has its shell on a rank as
+if it were a process of its own: it starts, it ends with a status, it is killed.
 """
 
 from __future__ import annotations
