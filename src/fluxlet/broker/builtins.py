@@ -41,6 +41,8 @@ LISTED = {
     "job-info": "fluxlet.modules.job_info.module:JobInfo",
     "resource": "fluxlet.modules.resource.module:Resource",
     "sched-simple": "fluxlet.modules.sched.module:SchedSimple",
+    "job-shell": "fluxlet.modules.job_shell:JobShell",
+    "job-exec": "fluxlet.modules.job_exec.module:JobExec",
 }
 
 #: Those that are there for who asks for them, instead of another one.

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,32 @@ def usable_tmpdir(env: dict[str, str]) -> str | None:
     return None
 
 
-def find_program(name: str, env: Mapping[str, str], cwd: str) -> str:
-    """The path of a program by the job's PATH. Raises OSError, ENOENT or EACCES, as execvp would fail."""
+#: Programs that were found lately: (name, PATH) to path and when that was.
+_found: dict[tuple[str, str], tuple[str, float]] = {}
+#: Seconds that what was found is believed.
+_BELIEVED = 1.0
+
+
+def find_program(name: str, env: Mapping[str, str]) -> str:
+    """The path of a program by the job's PATH, seen from the working directory.
+
+    Raises OSError, ENOENT or EACCES, as execvp would fail.
+    """
     if "/" in name:
         return name
+    directories = env.get("PATH", "/bin:/usr/bin")
+    now = monotonic()
+    path, when = _found.get((name, directories), ("", 0.0))
+    if path and now - when < _BELIEVED and os.access(path, os.X_OK):
+        return path
     refused = False
-    for directory in env.get("PATH", "/bin:/usr/bin").split(":"):
+    for directory in directories.split(":"):
         path = f"{directory or '.'}/{name}"
         if os.access(path, os.X_OK) and os.path.isfile(path):
+            if path.startswith("/"):
+                if len(_found) > 1024:
+                    _found.clear()
+                _found[name, directories] = path, now
             return path
         refused = refused or os.path.isfile(path)
     number = errno.EACCES if refused else errno.ENOENT

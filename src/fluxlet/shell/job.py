@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 from binascii import a2b_base64
 from collections.abc import Callable
@@ -268,16 +267,10 @@ class Job:
         return self.f58
 
     def _make_tmpdir(self) -> None:
-        name = f"jobtmp-{self.rank}-{self.f58}"
-        for parent in (self.server.rundir, os.environ.get("TMPDIR", "/tmp"), "/tmp"):
-            path = os.path.join(parent, name)
-            try:
-                os.mkdir(path, 0o700)
-            except OSError:
-                continue
-            self.tmpdir = path
-            return
-        raise ShellError("error creating FLUX_JOB_TMPDIR")
+        try:
+            self.tmpdir = self.server.tmpdirs.make(f"jobtmp-{self.rank}-{self.f58}")
+        except OSError as exc:
+            raise ShellError(f"error creating FLUX_JOB_TMPDIR: {exc.strerror}") from None
 
     # Tasks.
 
@@ -526,8 +519,5 @@ class Job:
         if self.input_fd >= 0:
             os.close(self.input_fd)
         if self.tmpdir:
-            try:
-                os.rmdir(self.tmpdir)
-            except OSError:
-                shutil.rmtree(self.tmpdir, ignore_errors=True)
+            self.server.tmpdirs.remove(self.tmpdir)
         self.server.forget(self)

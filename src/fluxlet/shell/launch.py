@@ -100,7 +100,7 @@ def _start(job: Job, task: Task, affinity: CpuAffinity | None, terminal: bool) -
         if options.get(job.options, "pmi", "simple") != "off":
             _with_pmi(job, task, actions, theirs)
         bound = affinity.of_task(index) if affinity is not None else None
-        path = environment.find_program(argv[0], env, job.cwd)
+        path = environment.find_program(argv[0], env)
         task.pid = server.spawner.start(path, argv, env, actions, bound, job.own_groups or terminal)
     except OSError as exc:
         code = {errno.ENOENT: 127, errno.EACCES: 126, errno.EPERM: 126}.get(exc.errno or 0, 1)

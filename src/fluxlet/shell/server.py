@@ -39,6 +39,7 @@ from fluxlet.shell.keeper import children
 from fluxlet.shell.options import ShellError
 from fluxlet.shell.rlimits import own
 from fluxlet.shell.spawn import Spawner, kill_group
+from fluxlet.shell.tmpdirs import TmpDirs
 
 if TYPE_CHECKING:
     from flux.core.future_state import RpcState
@@ -92,6 +93,7 @@ class ShellServer:
         self.output_limit = "10M" if guests else "1G"
         self.topology = discover()
         self.spawner = Spawner()
+        self.tmpdirs = TmpDirs(self.rundir)
         self.rlimits = own()
         self.jobs: dict[int, Job] = {}
         self.services: dict[str, Job] = {}
@@ -130,11 +132,15 @@ class ShellServer:
         self.connection.stream(b"job-shell.attach", request, self._on_commands)
 
     def stop(self) -> None:
-        """Ends all tasks, and the loop."""
+        """Ends all tasks, and the loop. What they leave behind is the keeper's."""
         for task in self.tasks.values():
             if not kill_group(task.pid, signal.SIGKILL):
                 with suppress(ProcessLookupError):
                     os.kill(task.pid, signal.SIGKILL)
+        for job in self.jobs.values():
+            if job.tmpdir:
+                self.tmpdirs.remove(job.tmpdir)
+        self.tmpdirs.close()
         self.reactor.stop()
 
     # What jobs use.
@@ -345,7 +351,6 @@ def serve(uri: str, token: str) -> int:
         server = ShellServer(handle, token)
         server.start()
         server.reactor.run()
-        server.stop()
         if tls.exception is not None:
             raise tls.exception
     return 0
