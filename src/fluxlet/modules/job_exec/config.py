@@ -60,12 +60,8 @@ class Settings:
         """How long the signals to the shells go on, in seconds."""
         if self.max_kill_timeout is not None:
             return self.max_kill_timeout
-        # As many kills, with intervals that double up to 300 s.
-        interval, total = self.kill_timeout, 0.0
-        for _ in range(self.max_kill_count):
-            total += interval
-            interval = min(interval * 2, 300.0)
-        return total
+        # As the reference counts: what the last of the intervals is, were there no bound to them.
+        return self.kill_timeout * 2.0 ** (self.max_kill_count - 1)
 
 
 def _text(value: Any) -> str:
