@@ -1,0 +1,189 @@
+"""The job manager's parts put together, and what they need of the broker: the base of the classes that serve requests.
+
+job-manager.submit -> Engine.post -> Journal -> listeners
+                                  -> Batch -> kvs.commit
+                                  -> Alloc -> sched.alloc ~~> alloc -> <exec>.start ~~> start, finish, release
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from syslog import LOG_CRIT
+from typing import Any, cast
+
+import msgspec
+
+from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGFLAG_PRIVATE
+from flux.core.future_state import RpcState
+from flux.core.handle import Flux
+from flux.message import Message
+from fluxlet.broker.broker import Broker
+from fluxlet.modules.job_manager import policy
+from fluxlet.modules.job_manager.alloc import Alloc
+from fluxlet.modules.job_manager.batch import Batch
+from fluxlet.modules.job_manager.begin_time import BeginTime
+from fluxlet.modules.job_manager.dependencies import After
+from fluxlet.modules.job_manager.directories import Directories
+from fluxlet.modules.job_manager.engine import Engine, Ports
+from fluxlet.modules.job_manager.job import Job
+from fluxlet.modules.job_manager.journal import Journal
+from fluxlet.modules.job_manager.past import Pasts
+from fluxlet.modules.job_manager.plugin import Manager
+from fluxlet.modules.job_manager.plugins import Plugins
+from fluxlet.modules.job_manager.queues import Queues
+from fluxlet.modules.job_manager.singleton import Singleton
+from fluxlet.modules.job_manager.waits import Waits, outcome
+from fluxlet.service import Service
+from fluxlet.soon import Soon
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Base(Service):
+    """See the module."""
+
+    service = ""
+    """Of the execution service; none has said hello yet."""
+
+    def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
+        self.max_jobid = 0
+        self.loading = True
+        self._held: list[Callable[[], Any]] = []
+        super().__init__(handle, broker, *args)
+        reactor = self.module.reactor
+        self._commit_soon = Soon(reactor, self._flush)
+        self._journal_soon = Soon(reactor, self._flush_journal)
+        self.batch = Batch(self)
+        self.journal = Journal(self.module.post, self._journal_soon.ask)
+        self.queues = Queues()
+        self.alloc = Alloc(self, lambda job: self.queues.started(job.spec.system.queue))
+        self.engine = Engine(cast(Ports, self), self.journal, self.batch, self.alloc)
+        self.pasts = Pasts()
+        self.directories = Directories()
+        self.waits = Waits(self._answer_wait, self._refuse_wait)
+        self.after = After(self.engine, self.pasts)
+        self.singleton = Singleton(self.engine)
+        self.begin_time = BeginTime(self.engine, self.timer)
+        self.schemes: dict[str, After | Singleton | BeginTime] = {
+            scheme: handler for handler in (self.after, self.singleton, self.begin_time) for scheme in handler.SCHEMES
+        }
+        builtins: dict[str, Callable[[], dict[str, Any]]] = {
+            ".priority-default": dict,
+            ".limit-job-size": dict,
+            ".limit-duration": dict,
+            ".dependency-after": self.after.query,
+            ".dependency-singleton": self.singleton.query,
+            ".begin-time": dict,
+            ".validate-duration": dict,
+            ".update-duration": dict,
+            ".history": dict,
+            ".post-event": dict,
+            ".update-queue": dict,
+        }
+        self.plugins = Plugins(self.engine, builtins, Manager(self.engine, self.timer))
+        self.engine.plugins = self.plugins
+        self.settings = self._read_config(broker.config)
+
+    def _callback(self, method: Callable[[Message], Any]) -> Callable[[Flux, Any, Message, Any], Any]:
+        call = super()._callback(method)
+
+        def when_loaded(handle: Flux, watcher: Any, message: Message, args: Any) -> Any:
+            if self.loading:
+                self._held.append(lambda: call(handle, watcher, message, args))
+                return None
+            return call(handle, watcher, message, args)
+
+        return when_loaded
+
+    def loaded(self) -> None:
+        """All jobs of a former life are there: what has been asked meanwhile is answered."""
+        self.loading = False
+        held, self._held = self._held, []
+        for call in held:
+            call()
+
+    # Configuration.
+
+    def _read_config(self, config: dict[str, Any]) -> policy.Settings:
+        try:
+            settings = policy.read(config)
+            self.plugins.configure(config)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from None
+        self.engine.config = config
+        self.queues.configure(settings)
+        return settings
+
+    # What the parts need: time, the log, the KVS, others.
+
+    def timer(self, seconds: float, callback: Callable[[], None]) -> Any:
+        """Calls back once; the result has `stop`."""
+        timer = self.module.reactor.timer(seconds, 0.0, callback)
+        timer.start()
+        return timer
+
+    def write_log(self, severity: int, text: str) -> None:
+        """Logs."""
+        self.broker.log.write(severity, text, self.name)
+
+    def soon(self) -> None:
+        """Commits when the loop has nothing more to read."""
+        self._commit_soon.ask()
+
+    def _flush(self) -> None:
+        self.batch.flush()
+
+    def _flush_journal(self) -> None:
+        self.journal.flush()
+
+    def commit(self, payload: bytes) -> None:
+        """Sends a transaction to the KVS."""
+        self.ask(b"kvs.commit", payload, self._committed)
+
+    def _committed(self, state: RpcState) -> None:
+        if state.errnum:
+            text = state.errtext or errno.errorcode.get(state.errnum, str(state.errnum))
+            self.write_log(LOG_CRIT, f"cannot store the events of jobs: kvs.commit: {text}")
+            self.broker.module_failed(self.module, OSError(state.errnum, text))
+            return
+        self.batch.ended()
+
+    def request(self, topic: bytes, payload: bytes) -> None:
+        """Sends a request whose response is matched by its topic and id."""
+        self.module.post(Message.request(topic, payload))
+
+    def tell(self, topic: bytes, payload: bytes) -> None:
+        """Sends a request that has no response."""
+        self.module.post(Message.request(topic, payload, flags=FLUX_MSGFLAG_NORESPONSE))
+
+    def send_event(self, topic: str, payload: Any, private: bool = False) -> None:
+        """Publishes an event."""
+        flags = FLUX_MSGFLAG_PRIVATE if private else 0
+        self.module.post(Message.event(topic.encode(), _encode(payload) + b"\0", flags))
+
+    def raised(self, job: Job, context: dict[str, Any]) -> None:
+        """An exception is to be published."""
+        payload = {"id": job.id, "type": context["type"], "severity": context["severity"]}
+        if "wait_status" in context:
+            payload["wait_status"] = context["wait_status"]
+        self.send_event("job-exception", payload, private=True)
+
+    # Waiting.
+
+    def _answer_wait(self, request: Message, job: Job) -> None:
+        success, text = outcome(job)
+        self.journal.flush()
+        self.answer(request, _encode({"id": job.id, "success": success, "errstr": text}) + b"\0")
+
+    def _refuse_wait(self, request: Message, text: str) -> None:
+        self.handle.respond_error(request, errno.ECHILD, text)
+
+    # Finding jobs.
+
+    def find(self, jobid: int, errnum: int, unknown: str, inactive: str = "job is inactive") -> Job:
+        """An active job. Raises OSError with `errnum` and a text for one that is not."""
+        job = self.engine.jobs.get(jobid)
+        if job is None:
+            raise OSError(errnum, inactive if jobid in self.pasts.jobs else unknown)
+        return job

@@ -1,0 +1,135 @@
+"""What the job manager has the KVS store: one transaction at a time, for as many jobs as there is something of.
+
+Rules:
+- Events go to the KVS in the order in which they were posted; those of one job in one batch are one append.
+- When nothing is being committed, a commit begins at the end of the loop's pass; else when that one has ended. So a
+  lone job waits for nobody, and a thousand share a transaction.
+- Whoever has to wait until what was posted so far is stored asks with `after`.
+- A commit that fails is the end of the job manager: its memory and the KVS would contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from fluxlet.modules.job_manager.job import Job
+
+APPEND = 32
+
+
+class Value(msgspec.Struct):
+    """A value as a tree object (RFC 11); `data` is base64 on the wire."""
+
+    data: bytes
+    ver: int = 1
+    type: str = "val"
+
+
+class Op(msgspec.Struct):
+    """One operation of a transaction; without a value the key is unlinked."""
+
+    key: str
+    flags: int
+    dirent: Value | None
+
+
+class Commit(msgspec.Struct):
+    """Payload of kvs.commit."""
+
+    ops: list[Op]
+    namespace: str = "primary"
+    flags: int = 0
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Port(Protocol):
+    """What a batch needs of the world."""
+
+    def commit(self, payload: bytes) -> None:
+        """Sends kvs.commit; `Batch.ended` is to be called with its outcome."""
+
+    def soon(self) -> None:
+        """Has `Batch.flush` called when the loop has nothing more to read."""
+
+
+class Batch:
+    """See the module."""
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.under_way = False
+        self.log: dict[str, list[bytes]] = {}
+        self.ops: list[Op] = []
+        self._then: list[Callable[[], None]] = []
+        self._current: list[Callable[[], None]] = []
+
+    def append(self, job: Job, entry: bytes) -> None:
+        """Appends an event to a job's eventlog."""
+        lines = self.log.get(job.path)
+        if lines is not None:
+            lines.append(entry)
+            return
+        self.log[job.path] = [entry]
+        self._ask()
+
+    def add(self, key: str, value: bytes | None) -> None:
+        """Stores a value, or unlinks a key (None), before the events of the same batch are appended."""
+        self.ops.append(Op(key, 0, None if value is None else Value(value)))
+        self._ask()
+
+    def forget(self, job: Job) -> None:
+        """Takes back what is not being committed yet of a job."""
+        self.log.pop(job.path, None)
+
+    def after(self, then: Callable[[], None]) -> None:
+        """Calls `then` once what is in the batch now is stored; at once, if all is."""
+        if self.log or self.ops:
+            self._then.append(then)
+        elif self.under_way:
+            self._current.append(then)
+        else:
+            then()
+
+    def _ask(self) -> None:
+        if not self.under_way:
+            self.port.soon()
+
+    def take(self) -> bytes | None:
+        """The transaction to commit, None for none. The batch is empty then."""
+        if not self.log and not self.ops:
+            return None
+        ops = self.ops
+        for path, lines in self.log.items():
+            lines.append(b"")  # each line ends in a line feed
+            ops.append(Op(path + ".eventlog", APPEND, Value(b"\n".join(lines))))
+        self.ops = []
+        self.log = {}
+        return _encode(Commit(ops)) + b"\0"
+
+    def flush(self) -> None:
+        """Commits, unless that goes on or there is nothing to."""
+        if self.under_way:
+            return
+        payload = self.take()
+        if payload is None:
+            then, self._then = self._then, []
+            for call in then:
+                call()
+            return
+        self._current, self._then = self._then, []
+        self.under_way = True
+        self.port.commit(payload)
+
+    def ended(self) -> None:
+        """The commit has succeeded: whoever waited for it is called, then the next one begins."""
+        self.under_way = False
+        current, self._current = self._current, []
+        for call in current:
+            call()
+        if self.log or self.ops:
+            self.port.soon()

@@ -1,0 +1,53 @@
+"""The module `job-manager` (spec 06): see `fluxlet.modules.job_manager.base` for how its parts are put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fluxlet.modules.job_manager.administration import Administration
+from fluxlet.modules.job_manager.control import Control
+from fluxlet.modules.job_manager.execution import ExecutionSide
+from fluxlet.modules.job_manager.information import Information
+from fluxlet.modules.job_manager.job import WAITABLE, Job
+from fluxlet.modules.job_manager.restart import Restart
+from fluxlet.modules.job_manager.scheduling import SchedulingSide
+from fluxlet.modules.job_manager.submission import Submission
+from fluxlet.modules.job_manager.updates import Updates
+
+
+class JobManager(Submission, Control, Updates, Information, Administration, SchedulingSide, ExecutionSide, Restart):
+    """The job manager. Raises OSError(EINVAL) for a configuration that will not do."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.load_jobs()
+
+    def retired(self, job: Job) -> None:
+        """A job has ended."""
+        self.pasts.add(job)
+        self.singleton.ended(job)
+        self.begin_time.ended(job)
+        if job.flags & WAITABLE:
+            self.waits.ended(job)
+        self.check_idle()
+
+    def gone(self, who: bytes) -> None:
+        """Somebody has gone."""
+        self.forget_idle(who)
+        if who == self._scheduler and self.alloc.ready:
+            self.scheduler_lost()
+        if who == self._executor and self.service:
+            self.executor_lost()
+
+    def stop_service(self) -> None:
+        """Stores what is left to store, and ends what others wait for."""
+        self.refuse_waiting()
+        self.journal.end(lambda request: True)
+        if not self.loading:
+            self.save_checkpoint()
+        last = self.batch.take()
+        if last is not None:
+            self.tell(b"kvs.commit", last)
+        self.begin_time.stop()
+        self._commit_soon.stop()
+        self._journal_soon.stop()

@@ -1,0 +1,185 @@
+"""The jobs of a former life: read back from the KVS when the module is loaded (spec 06, 11.2).
+
+Each job's eventlog is replayed; what it had reached goes on. A job that cannot be read is put aside, and logged.
+"""
+
+from __future__ import annotations
+
+import errno
+from binascii import a2b_base64
+from syslog import LOG_ERR, LOG_INFO
+from typing import Any
+
+import msgspec
+
+from flux.core.coroutine import spawn
+from flux.core.fluid import f58plain, kvs, parse
+from fluxlet.modules.job_manager.base import Base
+from fluxlet.modules.job_manager.entries import parse as parse_entry
+from fluxlet.modules.job_manager.job import DONE, IDLE, WAITABLE, Job, apply, new_job
+from fluxlet.modules.job_manager.jobspec import read
+from fluxlet.modules.job_manager.machine import State
+
+READDIR, TREEOBJ = 1, 16
+
+STOPPED = "Automatically stopped due to restart"
+
+
+def replay(jobid: int, log: bytes, jobspec: bytes, R: bytes | None) -> Job:
+    """A job as its eventlog leaves it.
+
+    Raises ValueError if the log is none, or what is in it cannot be.
+    """
+    lines = log.split(b"\n")
+    if lines.pop() != b"":
+        raise ValueError("the eventlog ends within a line")
+    job: Job | None = None
+    try:
+        for line in lines:
+            event = parse_entry(line)
+            context = event.context
+            if job is None:
+                if event.name != "submit" or context is None:
+                    raise ValueError("the eventlog does not begin with submit")
+                who, urgency, flags = context["userid"], context["urgency"], context["flags"]
+                job = new_job(jobid, who, urgency, flags, event.timestamp, jobspec, read(jobspec))
+                job.R = R
+            apply(job, event.name, context)
+            job.events.append(line)
+            if event.name == "clean":
+                job.t_clean = event.timestamp
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as exc:
+        raise ValueError(f"bad eventlog: {type(exc).__name__}: {exc}") from None
+    if job is None or job.state is State.NEW:
+        raise ValueError("the job has not been accepted")
+    return job
+
+
+class Restart(Base):
+    """See the module."""
+
+    def load_jobs(self) -> None:
+        """Reads everything back; until that is done requests wait."""
+        spawn(self.handle, self._load())
+
+    async def _lookup(self, key: str, flags: int = 0) -> dict[str, Any] | None:
+        """A tree object; None if there is none. Raises OSError for anything else that goes wrong."""
+        try:
+            answer = await self.handle.rpc("kvs.lookup", {"key": key, "flags": flags, "namespace": "primary"})
+        except OSError as exc:
+            if exc.errno == errno.ENOENT:
+                return None
+            raise
+        return dict(answer["val"])
+
+    async def _value(self, key: str) -> bytes | None:
+        tree = await self._lookup(key)
+        return None if tree is None else a2b_base64(tree["data"])
+
+    async def _names(self, key: str) -> list[str]:
+        tree = await self._lookup(key, READDIR)
+        return [] if tree is None else sorted(tree["data"])
+
+    async def _load(self) -> None:
+        await self._load_checkpoint()
+        count = 0
+        ended: list[Job] = []
+        for a in await self._names("job"):
+            for b in await self._names(f"job.{a}"):
+                for c in await self._names(f"job.{a}.{b}"):
+                    for d in await self._names(f"job.{a}.{b}.{c}"):
+                        job = await self._load_job(parse(f"{a}.{b}.{c}.{d}"))
+                        if job is not None:
+                            count += 1
+                            if not job.active:
+                                ended.append(job)
+        for job in sorted(ended, key=lambda job: job.t_clean):
+            self.pasts.add(job)
+            if job.flags & WAITABLE:
+                self.waits.zombies[job.id] = job
+        if count:
+            self.write_log(LOG_INFO, f"restart: {count} jobs")
+        self._go_on()
+        self.loaded()
+
+    async def _load_checkpoint(self) -> None:
+        value = await self._value("checkpoint.job-manager")
+        if value is not None:
+            try:
+                checkpoint = msgspec.json.decode(value)
+                self.max_jobid = int(checkpoint["max_jobid"])
+                self.queues.restore(checkpoint["queue"])
+            except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as exc:
+                self.write_log(LOG_ERR, f"restart: checkpoint.job-manager cannot be read: {type(exc).__name__}: {exc}")
+            if self.engine.config.get("job-manager", {}).get("stop-queues-on-restart", False):
+                self.queues.start(list(self.queues.queues.values()), False, STOPPED)
+
+    async def _load_job(self, jobid: int) -> Job | None:
+        """Reads a job; None if it had to be put aside."""
+        path = kvs(jobid)
+        self.max_jobid = max(self.max_jobid, jobid)
+        try:
+            log, jobspec = await self._value(f"{path}.eventlog"), await self._value(f"{path}.jobspec")
+            if log is None or jobspec is None:
+                raise ValueError("it has no eventlog, or no jobspec")
+            job = replay(jobid, log, jobspec, await self._value(f"{path}.R"))
+        except ValueError as exc:
+            self.write_log(LOG_ERR, f"restart: {f58plain(jobid)} is put aside: {exc}")
+            await self._put_aside(jobid)
+            return None
+        self.directories.add(jobid)
+        if job.active:
+            self.engine.jobs[jobid] = job
+            self.waits.submitted(job)
+            self.singleton.accepted(job)
+        return job
+
+    async def _put_aside(self, jobid: int) -> None:
+        """Moves what there is of a job to job-lost+found."""
+        path = kvs(jobid)
+        tree = await self._lookup(path, TREEOBJ)
+        ops = [
+            {"key": f"job-lost+found.job.{f58plain(jobid)}", "flags": 0, "dirent": tree},
+            {"key": path, "flags": 0, "dirent": None},
+        ]
+        await self.handle.rpc("kvs.commit", {"namespace": "primary", "flags": 0, "ops": ops})
+
+    def _go_on(self) -> None:
+        """Every job is there: each goes on from where it was."""
+        jobs = list(self.engine.jobs.values())
+        if self.plugins.hooks["new"]:
+            for job in jobs:
+                self.plugins.tell("new", job)
+        for job in jobs:
+            if job.state is State.DEPEND:
+                self._restore_dependencies(job)
+                self.engine.depend(job)
+            elif job.state is State.PRIORITY:
+                self.engine.prioritize(job)
+            elif job.state is State.SCHED:
+                self.engine.post(job, "flux-restart")
+            elif job.state is State.RUN:
+                job.exec = IDLE
+            elif job.state is State.CLEANUP:
+                # What ran it has ended with the instance.
+                job.exec = DONE
+                self.restore_perilogs(job)
+                self.engine.clean(job)
+        self.singleton.settle()
+
+    def restore_perilogs(self, job: Job) -> None:
+        """Prologs and epilogs that were running have ended with the instance."""
+
+    def _restore_dependencies(self, job: Job) -> None:
+        for dependency in job.spec.system.dependencies:
+            handler = self.schemes.get(dependency.scheme)
+            if handler is not None:
+                handler.restore(job, dependency)
+            else:
+                try:
+                    known = self.plugins.ask("dependency", job, dependency)
+                except ValueError:
+                    known = False
+                if not known:
+                    note = f'dependency scheme "{dependency.scheme}" not supported'
+                    self.engine.exception(job, "dependency", 4, note)
