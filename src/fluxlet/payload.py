@@ -51,25 +51,33 @@ def read_object(message: Message) -> dict[str, Any]:
         value = _object(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise OSError(errno.EPROTO, f"payload is not a JSON object: {exc}") from None
-    if len(text) > 2 * _DEPTH:
-        _check_depth(text)
-    if len(text) >= _SHORTEST_SUSPECT and _suspicious(text):
-        _check(value)
+    check_value(text, value)
     return value
 
 
-def _check_depth(text: bytes) -> None:
+def check_value(text: bytes, value: Any, depth: int = _DEPTH) -> None:
+    """Refuses JSON text, and what it was decoded to, that no payload may be: raises OSError(EPROTO).
+
+    That is what is nested more than `depth` levels deep, integers beyond 64 bits, NULs in keys.
+    """
+    if len(text) > 2 * depth:
+        _check_depth(text, depth)
+    if len(text) >= _SHORTEST_SUSPECT and _suspicious(text):
+        _check(value)
+
+
+def _check_depth(text: bytes, depth: int = _DEPTH) -> None:
     """Refuses JSON text that is nested too deeply."""
-    if text.count(b"[") + text.count(b"{") <= _DEPTH:
+    if text.count(b"[") + text.count(b"{") <= depth:
         return
     # Without its strings, a good text's brackets match: each pass takes the innermost ones away.
     left = _strings.sub(b"", text).translate(_brackets, _others)
-    for _ in range(_DEPTH):
+    for _ in range(depth):
         if not left:
             return
         left = left.replace(b"[]", b"")
     if left:
-        raise OSError(errno.EPROTO, f"payload is nested more than {_DEPTH} levels deep")
+        raise OSError(errno.EPROTO, f"payload is nested more than {depth} levels deep")
 
 
 def _check(value: Any) -> None:

@@ -64,7 +64,7 @@ def read(text: bytes) -> Spec:
     """Reads a jobspec. Raises ValueError with the text for the submitter."""
     try:
         return _decode_spec(text)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, RecursionError) as exc:
         raise ValueError(_reason(text) or f"invalid jobspec: {exc}") from None
 
 
@@ -72,7 +72,7 @@ def _reason(text: bytes) -> str | None:
     """What is wrong, in the words of the reference where it has some."""
     try:
         system = _decode(text)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
     for key in ("attributes", "system"):
         if not isinstance(system, dict):

@@ -1,0 +1,373 @@
+"""The module `job-ingest` (spec 06, section 4).
+
+    job-ingest.submit -> unwrap J -> frobnicate -> validate -> id -> batch -> kvs.commit, job-manager.submit -> answer
+
+Rules:
+- Jobs get their ids in the order in which their requests have come; one that has to be asked about keeps those
+  behind it waiting for theirs.
+- What arrives in one pass of the loop is one batch: one transaction, one request to the job manager. There is no
+  timer: a lone job goes at once.
+- A job is answered when its first events are stored; one that is refused, nothing is left of.
+- On rank 0 the job manager is told of a batch without waiting for the KVS: that applies our transaction before the
+  job manager's, which comes behind it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable
+from functools import lru_cache
+from syslog import LOG_ERR
+from time import monotonic, time
+from typing import Any
+
+import msgspec
+
+from flux.brokermod import request_handler
+from flux.constants import FLUX_NODEID_UPSTREAM
+from flux.core.coroutine import spawn
+from flux.core.fluid import kvs, timestamp
+from flux.core.future_state import RpcState
+from flux.core.handle import Flux
+from flux.job._sign import unwrap
+from flux.message import Message
+from fluxlet.broker.broker import Broker
+from fluxlet.modules.job_ingest import checks, frobnicate, settings
+from fluxlet.modules.job_ingest.ids import MAX_GENERATOR, Ids
+from fluxlet.modules.job_manager.batch import Commit, Op, Value
+from fluxlet.payload import read_object
+from fluxlet.service import Service
+from fluxlet.soon import Soon
+
+NOVALIDATE, WAITABLE, _FLAGS = 8, 4, 14
+_OWNER = 1
+_DEFAULT_URGENCY = 16
+
+
+class SubmitRequest(msgspec.Struct):
+    """Payload of job-ingest.submit."""
+
+    J: str
+    urgency: int
+    flags: int
+
+
+class SubmitErrors(msgspec.Struct):
+    """Payload of the response to job-manager.submit."""
+
+    errors: list[tuple[int, str]]
+
+
+class Submission(msgspec.Struct, eq=False):
+    """A job on its way through the pipeline."""
+
+    msg: Message
+    request: SubmitRequest
+    jobspec: bytes
+    error: OSError | None = None
+    ready: bool = False
+    id: int = 0
+    t_submit: float = 0.0
+
+
+_decode_request = msgspec.json.Decoder(SubmitRequest).decode
+_decode_errors = msgspec.json.Decoder(SubmitErrors).decode
+_encode = msgspec.json.Encoder().encode
+_refusal = "could not unwrap jobspec: Invalid argument"
+
+
+class JobIngest(Service):
+    """See the module. Raises OSError(EINVAL) for a configuration that will not do."""
+
+    def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
+        self.settings = self._read_config(broker.config)
+        self.ids: Ids | None = None
+        self.line: deque[Submission] = deque()
+        self.batch: list[Submission] = []
+        self.stats = {"validator": [0, 0], "frobnicator": [0, 0]}  # requests, errors
+        self._known_hosts: frozenset[str] | None = None
+        # Submitters send the same jobspec again and again.
+        self._examine_alike = lru_cache(maxsize=128)(self._examine)
+        super().__init__(handle, broker, *args)
+        self._soon = Soon(self.module.reactor, self._advance)
+        if broker.rank > MAX_GENERATOR:
+            self.module.leave()
+        else:
+            spawn(handle, self._start())
+
+    async def _start(self) -> None:
+        """Finds out where our ids begin: behind all that there are."""
+        if self.broker.rank == 0:
+            answer = await self.handle.rpc("job-manager.getinfo")
+            begin = timestamp(max(int(answer["max_jobid"]), 0)) + 1
+        else:
+            answer = await self.handle.rpc("job-ingest.getinfo", nodeid=FLUX_NODEID_UPSTREAM)
+            begin = int(answer["timestamp"])
+        self.ids = Ids(self.broker.rank, begin, monotonic())
+        self._advance()
+
+    def stop_service(self) -> None:
+        """What has no id yet is refused; what has been sent on the KVS and the job manager see to."""
+        self._soon.stop()
+        for submission in (*self.line, *self.batch):
+            self.handle.respond_error(submission.msg, errno.ENOSYS, "job-ingest is shutting down")
+
+    def _read_config(self, config: dict[str, Any]) -> settings.Settings:
+        try:
+            return settings.read(config)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from None
+
+    # Requests.
+
+    @request_handler("submit", allow_guest=True)
+    def submit(self, msg: Message) -> None:
+        """Payload `{"J": s, "urgency": i, "flags": i}`. Answers `{"id": i}`. Errors: spec 06, 4.1."""
+        try:
+            request = _decode_request((msg.raw or b"\0")[:-1])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            raise OSError(errno.EPROTO, "error decoding job request: Protocol error") from exc
+        self._check_request(msg, request)
+        try:
+            userid, text = unwrap(request.J)
+        except ValueError:
+            raise OSError(errno.EINVAL, _refusal) from None
+        if userid != msg._userid:
+            raise OSError(errno.EPERM, f"signer={userid} != requestor={msg._userid}")
+        if not msg._rolemask & _OWNER:
+            raise OSError(errno.EPERM, "only instance owner can use sign-type=none")
+        if userid == 0 and self.broker.owner != 0:
+            raise OSError(errno.EPERM, "submission of jobs as user root not supported")
+        if len(text) > self.settings.buffer_size:
+            size = self.settings.buffer_size
+            raise OSError(errno.E2BIG, f"jobspec of {len(text)} bytes is too large: ingest.buffer-size is {size}")
+        submission = Submission(msg, request, b"")
+        if self.settings.frobnicator.plugins is None:
+            submission.jobspec = self._examine_alike(text, not request.flags & NOVALIDATE)
+        else:
+            submission.jobspec = self._examine(text, not request.flags & NOVALIDATE)
+        self.line.append(submission)
+        if self._needs_asking(request):
+            self._ask_feasibility(submission)
+        else:
+            submission.ready = True
+        self._soon.ask()
+
+    def _check_request(self, msg: Message, request: SubmitRequest) -> None:
+        owner = msg._rolemask & _OWNER
+        if request.flags & ~_FLAGS:
+            raise OSError(errno.EPROTO, "invalid job flags")
+        if not owner and request.flags & NOVALIDATE:
+            raise OSError(errno.EPERM, "only the instance owner can submit with FLUX_JOB_NOVALIDATE")
+        if not 0 <= request.urgency <= 31:
+            raise OSError(errno.EINVAL, "urgency range is [0:31]")
+        if not owner and request.urgency > _DEFAULT_URGENCY:
+            raise OSError(errno.EINVAL, "only the instance owner can submit with urgency >16")
+        if not owner and request.flags & WAITABLE:
+            raise OSError(errno.EINVAL, "only the instance owner can submit with FLUX_JOB_WAITABLE")
+
+    @request_handler("getinfo")
+    def getinfo(self, msg: Message) -> None:
+        """Answers `{"timestamp": milliseconds}`: where the ids of another rank may begin."""
+        if self.ids is None:
+            raise OSError(errno.EAGAIN, "job-ingest is starting")
+        self.handle.respond(msg, {"timestamp": self.ids.timestamp(monotonic())})
+
+    @request_handler("stats-get", allow_guest=True)
+    def stats_get(self, msg: Message) -> None:
+        """Answers how much the pipeline has done."""
+        pipeline = {
+            name: {"running": 0, "requests": count, "errors": bad, "trash": 0, "backlog": 0, "pids": [-1] * 4}
+            for name, (count, bad) in self.stats.items()
+        }
+        self.handle.respond(msg, {"pipeline": pipeline})
+
+    @request_handler("config-reload")
+    def config_reload(self, msg: Message) -> None:
+        """Payload: the configuration."""
+        self.settings = self._read_config(read_object(msg))
+        self._examine_alike.cache_clear()
+        self.handle.respond(msg)
+
+    # The pipeline.
+
+    def _examine(self, text: bytes, validated: bool) -> bytes:
+        """What the job manager is to get of a jobspec. Raises OSError."""
+        jobspec = checks.parse(text)
+        try:
+            if self.settings.frobnicator.plugins is not None:
+                self._run("frobnicator", lambda: self._frobnicate(jobspec, self.settings.frobnicator.plugins or []))
+            if validated and self.settings.validator.plugins is not None:
+                self._run("validator", lambda: self._validate(jobspec, self.settings.validator.plugins or []))
+        except (ValueError, TypeError) as exc:
+            raise OSError(errno.EPERM, str(exc)) from None
+        return checks.redacted(jobspec)
+
+    def _run(self, stage: str, call: Callable[[], None]) -> None:
+        counts = self.stats[stage]
+        counts[0] += 1
+        try:
+            call()
+        except (ValueError, TypeError, OSError):
+            counts[1] += 1
+            raise
+
+    def _frobnicate(self, jobspec: dict[str, Any], plugins: list[str]) -> None:
+        try:
+            checks.validate(jobspec, None)
+        except (ValueError, TypeError) as exc:
+            raise ValueError(f"invalid jobspec: {exc}") from None
+        if "defaults" in plugins:
+            frobnicate.defaults(jobspec, self.settings.policies)
+        if "constraints" in plugins:
+            frobnicate.constraints(jobspec, self.settings.policies)
+
+    def _validate(self, jobspec: dict[str, Any], plugins: list[str]) -> None:
+        if "jobspec" in plugins:
+            checks.validate(jobspec, self.settings.require_version)
+            checks.hosts(jobspec, self._hosts)
+            checks.runnable(jobspec)
+        if "require-instance" in plugins:
+            frobnicate.require_instance(jobspec, self.settings.require_instance)
+
+    def _hosts(self) -> frozenset[str]:
+        if self._known_hosts is None:
+            from flux.hostlist import Hostlist
+
+            self._known_hosts = frozenset(Hostlist(self.broker.attributes.visible.get("hostlist", "")))
+        return self._known_hosts
+
+    def _needs_asking(self, request: SubmitRequest) -> bool:
+        plugins = self.settings.validator.plugins
+        return plugins is not None and "feasibility" in plugins and not request.flags & NOVALIDATE
+
+    def _ask_feasibility(self, submission: Submission) -> None:
+        """Asks the scheduler whether a job could ever run; one that does not know such questions has no objections."""
+
+        def answered(state: RpcState) -> None:
+            if state.errnum and state.errnum != errno.ENOSYS:
+                submission.error = OSError(state.errnum, state.errtext or "the job can never run")
+            submission.ready = True
+            self._soon.ask()
+
+        msg, request = submission.msg, submission.request
+        payload = b'{"jobspec":%b,"userid":%d,"rolemask":%d,"urgency":%d,"flags":%d}\0'
+        raw = payload % (submission.jobspec, msg.userid, msg.rolemask, request.urgency, request.flags)
+        self.ask(b"feasibility.check", raw, answered)
+
+    # Batches.
+
+    def _advance(self) -> None:
+        """Gives ids to those that are next in line, and sends the batch."""
+        if self.ids is None:
+            return
+        line = self.line
+        while line and line[0].ready:
+            submission = line.popleft()
+            if submission.error is not None:
+                error = submission.error
+                self.handle.respond_error(submission.msg, error.errno or errno.EINVAL, error.strerror)
+                continue
+            submission.id = self.ids.next(monotonic())
+            submission.t_submit = time()
+            self.batch.append(submission)
+        if len(self.batch) >= max(self.settings.batch_count, 1):
+            batch, self.batch = self.batch, []
+            self._send(batch)
+
+    def _send(self, batch: list[Submission]) -> None:
+        ops = []
+        for submission in batch:
+            path = kvs(submission.id)
+            ops.append(Op(path + ".J", 0, Value(submission.request.J.encode())))
+            ops.append(Op(path + ".jobspec", 0, Value(submission.jobspec)))
+        commit = _encode(Commit(ops)) + b"\0"
+        job = b'{"id":%d,"userid":%d,"urgency":%d,"t_submit":%b,"flags":%d,"jobspec":%b}'
+        jobs = b",".join(
+            [
+                job
+                % (
+                    each.id,
+                    each.msg._userid,
+                    each.request.urgency,
+                    repr(each.t_submit).encode(),
+                    each.request.flags,
+                    each.jobspec,
+                )
+                for each in batch
+            ]
+        )
+        Sending(self, batch, b'{"jobs":[%b]}\0' % jobs, pipelined=self.broker.rank == 0).begin(commit)
+
+
+class Sending:
+    """A batch that is being stored and told to the job manager.
+
+    Args:
+        service: the module.
+        batch: the jobs.
+        jobs: the payload of job-manager.submit.
+        pipelined: the job manager may be told before the transaction has ended.
+    """
+
+    def __init__(self, service: JobIngest, batch: list[Submission], jobs: bytes, pipelined: bool) -> None:
+        self.service = service
+        self.batch = batch
+        self.jobs = jobs
+        self.pipelined = pipelined
+        self.failure: tuple[int, str | None] | None = None
+        self.errors: dict[int, str] = {}
+        self.left = 2  # answers that are to come
+
+    def begin(self, commit: bytes) -> None:
+        """Sends the transaction, and what may be sent without waiting for it."""
+        self.service.ask(b"kvs.commit", commit, self._committed)
+        if self.pipelined:
+            self._submit()
+
+    def _submit(self) -> None:
+        self.service.ask(b"job-manager.submit", self.jobs, self._submitted)
+
+    def _committed(self, state: RpcState) -> None:
+        if state.errnum:
+            self.failure = (state.errnum, state.errtext or "the job cannot be stored")
+        if self.pipelined:
+            self._one_done()
+        elif self.failure is None:
+            self.left -= 1
+            self._submit()
+        else:
+            self._answer()
+
+    def _submitted(self, state: RpcState) -> None:
+        if state.errnum:
+            self.failure = self.failure or (state.errnum, state.errtext or "the job manager cannot take jobs")
+        else:
+            self.errors = dict(_decode_errors(state.value.raw[:-1]).errors)
+        self._one_done()
+
+    def _one_done(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self._answer()
+
+    def _answer(self) -> None:
+        service = self.service
+        refused = []
+        for submission in self.batch:
+            if self.failure is not None:
+                service.handle.respond_error(submission.msg, *self.failure)
+            elif submission.id in self.errors:
+                service.handle.respond_error(submission.msg, errno.EINVAL, self.errors[submission.id])
+                refused.append(submission.id)
+            else:
+                service.answer(submission.msg, b'{"id":%d}\0' % submission.id)
+        if refused:
+            ops = [Op(kvs(jobid), 0, None) for jobid in refused]
+            service.ask(b"kvs.commit", _encode(Commit(ops)) + b"\0", self._removed)
+
+    def _removed(self, state: RpcState) -> None:
+        if state.errnum:
+            text = f"what is left of refused jobs cannot be removed: kvs.commit: {state.errtext or state.errnum}"
+            self.service.broker.log.write(LOG_ERR, text, self.service.name)
