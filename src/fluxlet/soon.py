@@ -7,6 +7,7 @@ that is at once; under load it is after everything that had arrived has been loo
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
 from flux.reactor import Reactor
 
@@ -19,7 +20,7 @@ class Soon:
         callback: called without arguments.
     """
 
-    __slots__ = ("_timer", "asked")
+    __slots__ = ("_due", "_timer", "asked")
 
     def __init__(self, reactor: Reactor, callback: Callable[[], None]) -> None:
         # A timer of no time: due after all that this pass of the loop reads, and never before the next poll if
@@ -29,13 +30,26 @@ class Soon:
             callback()
 
         self.asked = False
+        self._due = 0.0
         self._timer = reactor.timer(0.0, 0.0, due)
 
     def ask(self) -> None:
         """Has the callback called at the end of this pass."""
-        if not self.asked:
+        if not self.asked or self._due:
             self.asked = True
-            self._timer.start()
+            self._due = 0.0
+            self._timer.reset(0.0, 0.0)
+
+    def ask_in(self, seconds: float) -> None:
+        """Has the callback called in so many seconds, unless it is to be called earlier anyway."""
+        if not seconds:
+            self.ask()
+            return
+        due = monotonic() + seconds
+        if not self.asked or self._due > due:
+            self.asked = True
+            self._due = due
+            self._timer.reset(seconds, 0.0)
 
     def stop(self) -> None:
         """Forgets that it was asked."""

@@ -127,9 +127,9 @@ class Base(Service):
         """Logs."""
         self.broker.log.write(severity, text, self.name)
 
-    def soon(self) -> None:
-        """Commits when the loop has nothing more to read."""
-        self._commit_soon.ask()
+    def soon(self, delay: float) -> None:
+        """Commits in so many seconds; 0: when the loop has nothing more to read."""
+        self._commit_soon.ask_in(delay)
 
     def _flush(self) -> None:
         self.batch.flush()
@@ -178,6 +178,9 @@ class Base(Service):
 
     def _refuse_wait(self, request: Message, text: str) -> None:
         self.handle.respond_error(request, errno.ECHILD, text)
+
+    def check_idle(self) -> None:
+        """Fewer jobs run, or may be about to, than before."""
 
     # Finding jobs.
 

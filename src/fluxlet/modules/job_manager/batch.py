@@ -2,15 +2,16 @@
 
 Rules:
 - Events go to the KVS in the order in which they were posted; those of one job in one batch are one append.
-- When nothing is being committed, a commit begins at the end of the loop's pass; else when that one has ended. So a
-  lone job waits for nobody, and a thousand share a transaction.
-- Whoever has to wait until what was posted so far is stored asks with `after`.
+- When nothing has been committed lately, a commit begins at the end of the loop's pass. Between one commit and the
+  next there is a rest of REST times what the first took: a lone job waits for nobody, a thousand share a transaction.
+- Whoever has to wait until what was posted so far is stored asks with `after`; for him there is no rest.
 - A commit that fails is the end of the job manager: its memory and the KVS would contradict each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 import msgspec
@@ -18,6 +19,9 @@ import msgspec
 from fluxlet.modules.job_manager.job import Job
 
 APPEND = 32
+
+REST = 3.0
+_LONGEST = 0.05
 
 
 class Value(msgspec.Struct):
@@ -53,16 +57,22 @@ class Port(Protocol):
     def commit(self, payload: bytes) -> None:
         """Sends kvs.commit; `Batch.ended` is to be called with its outcome."""
 
-    def soon(self) -> None:
-        """Has `Batch.flush` called when the loop has nothing more to read."""
+    def soon(self, delay: float) -> None:
+        """Has `Batch.flush` called in so many seconds; 0: when the loop has nothing more to read.
+
+        Of several calls the one that means the earliest time counts.
+        """
 
 
 class Batch:
     """See the module."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, clock: Callable[[], float] = monotonic) -> None:
         self.port = port
+        self.clock = clock
         self.under_way = False
+        self._begun = 0.0
+        self._rest_until = 0.0
         self.log: dict[str, list[bytes]] = {}
         self.ops: list[Op] = []
         self._then: list[Callable[[], None]] = []
@@ -90,6 +100,8 @@ class Batch:
         """Calls `then` once what is in the batch now is stored; at once, if all is."""
         if self.log or self.ops:
             self._then.append(then)
+            if not self.under_way:
+                self.port.soon(0.0)
         elif self.under_way:
             self._current.append(then)
         else:
@@ -97,7 +109,7 @@ class Batch:
 
     def _ask(self) -> None:
         if not self.under_way:
-            self.port.soon()
+            self.port.soon(max(self._rest_until - self.clock(), 0.0))
 
     def take(self) -> bytes | None:
         """The transaction to commit, None for none. The batch is empty then."""
@@ -123,13 +135,18 @@ class Batch:
             return
         self._current, self._then = self._then, []
         self.under_way = True
+        self._begun = self.clock()
         self.port.commit(payload)
 
     def ended(self) -> None:
         """The commit has succeeded: whoever waited for it is called, then the next one begins."""
         self.under_way = False
+        now = self.clock()
+        self._rest_until = now + min((now - self._begun) * REST, _LONGEST)
         current, self._current = self._current, []
         for call in current:
             call()
-        if self.log or self.ops:
-            self.port.soon()
+        if self._then:
+            self.port.soon(0.0)
+        elif self.log or self.ops:
+            self._ask()

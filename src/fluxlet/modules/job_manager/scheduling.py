@@ -114,6 +114,7 @@ class SchedulingSide(Base):
         self._scheduler = b""
         if self.alloc.ready:
             self.alloc.lose()
+            self.check_idle()
 
     def _on_alloc(self, handle: Any, watcher: Any, message: Message, args: Any) -> None:
         if not self.alloc.ready:
@@ -146,6 +147,7 @@ class SchedulingSide(Base):
         if job is not None:
             self._last_word(job, response)
         self.alloc.pump()
+        self.check_idle()
 
     def _last_word(self, job: Job, response: AllocResponse) -> None:
         """The scheduler's final answer on a job."""
