@@ -39,6 +39,8 @@ LISTED = {
     "kvs": "fluxlet.modules.kvs.module:load",
     "kvs-watch": "fluxlet.modules.kvs_watch.module:KvsWatch",
     "job-info": "fluxlet.modules.job_info.module:JobInfo",
+    "job-manager": "fluxlet.modules.job_manager.module:JobManager",
+    "job-ingest": "fluxlet.modules.job_ingest.module:JobIngest",
     "resource": "fluxlet.modules.resource.module:Resource",
     "sched-simple": "fluxlet.modules.sched.module:SchedSimple",
     "job-shell": "fluxlet.modules.job_shell:JobShell",

@@ -26,7 +26,6 @@ import msgspec
 
 from flux.brokermod import request_handler
 from flux.constants import FLUX_NODEID_UPSTREAM
-from flux.core.coroutine import spawn
 from flux.core.fluid import kvs, timestamp
 from flux.core.future_state import RpcState
 from flux.core.handle import Flux
@@ -91,13 +90,12 @@ class JobIngest(Service):
         self._examine_alike = lru_cache(maxsize=128)(self._examine)
         super().__init__(handle, broker, *args)
         self._soon = Soon(self.module.reactor, self._advance)
-        if broker.rank > MAX_GENERATOR:
-            self.module.leave()
-        else:
-            spawn(handle, self._start())
 
-    async def _start(self) -> None:
-        """Finds out where our ids begin: behind all that there are."""
+    async def start_service(self) -> None:
+        """Finds out where our ids begin: behind all that there are. On a rank too high for ids, goes."""
+        if self.broker.rank > MAX_GENERATOR:
+            self.module.leave()
+            return
         if self.broker.rank == 0:
             answer = await self.handle.rpc("job-manager.getinfo")
             begin = timestamp(max(int(answer["max_jobid"]), 0)) + 1

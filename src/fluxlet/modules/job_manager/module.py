@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fluxlet.modules.job_manager.administration import Administration
 from fluxlet.modules.job_manager.control import Control
 from fluxlet.modules.job_manager.execution import ExecutionSide
@@ -17,10 +15,6 @@ from fluxlet.modules.job_manager.updates import Updates
 
 class JobManager(Submission, Control, Updates, Information, Administration, SchedulingSide, ExecutionSide, Restart):
     """The job manager. Raises OSError(EINVAL) for a configuration that will not do."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.load_jobs()
 
     def retired(self, job: Job) -> None:
         """A job has ended."""
@@ -39,15 +33,17 @@ class JobManager(Submission, Control, Updates, Information, Administration, Sche
         if who == self._executor and self.service:
             self.executor_lost()
 
-    def stop_service(self) -> None:
-        """Stores what is left to store, and ends what others wait for."""
-        self.refuse_waiting()
-        self.journal.end(lambda request: True)
-        if not self.loading:
-            self.save_checkpoint()
+    async def finish_service(self) -> None:
+        """Stores what is left to store."""
+        self.save_checkpoint()
         last = self.batch.take()
         if last is not None:
-            self.tell(b"kvs.commit", last)
+            await self.handle.rpc("kvs.commit", last)
+
+    def stop_service(self) -> None:
+        """Ends what others wait for."""
+        self.refuse_waiting()
+        self.journal.end(lambda request: True)
         self.begin_time.stop()
         self._commit_soon.stop()
         self._journal_soon.stop()

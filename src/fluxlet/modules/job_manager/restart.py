@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 
-from flux.core.coroutine import spawn
 from flux.core.fluid import f58plain, kvs, parse
 from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.entries import parse as parse_entry
@@ -58,10 +57,6 @@ def replay(jobid: int, log: bytes, jobspec: bytes, R: bytes | None) -> Job:
 class Restart(Base):
     """See the module."""
 
-    def load_jobs(self) -> None:
-        """Reads everything back; until that is done requests wait."""
-        spawn(self.handle, self._load())
-
     async def _lookup(self, key: str, flags: int = 0) -> dict[str, Any] | None:
         """A tree object; None if there is none. Raises OSError for anything else that goes wrong."""
         try:
@@ -80,7 +75,8 @@ class Restart(Base):
         tree = await self._lookup(key, READDIR)
         return [] if tree is None else sorted(tree["data"])
 
-    async def _load(self) -> None:
+    async def start_service(self) -> None:
+        """Reads everything back; until that is done requests wait."""
         await self._load_checkpoint()
         count = 0
         ended: list[Job] = []

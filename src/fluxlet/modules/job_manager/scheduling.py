@@ -109,6 +109,24 @@ class SchedulingSide(Base):
         self.handle.respond(msg, {"count": count})
         self.alloc.pump()
 
+    @request_handler("resource-status")
+    def resource_status(self, msg: Message) -> None:
+        """Answers `{"allocated": R}`: all resources that jobs hold, and housekeeping."""
+        from flux.resource.Rv1Set import Rv1Set
+
+        allocated = Rv1Set()
+        allocated.name_ranks()
+        for job in self.engine.jobs.values():
+            if job.has_resources and not job.bypass and job.R is not None:
+                allocated.add(Rv1Set(job.R))
+        for R in self.housed_resources():
+            allocated.add(Rv1Set(R))
+        self.handle.respond(msg, {"allocated": allocated.to_dict()})
+
+    def housed_resources(self) -> list[bytes]:
+        """R of what is in housekeeping."""
+        return []
+
     def scheduler_lost(self) -> None:
         """The scheduler has gone: jobs wait for the next one."""
         self._scheduler = b""

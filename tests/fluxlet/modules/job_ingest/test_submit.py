@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from in_process import BrokerThread, error_of
+from managed_jobs import alone
 from service_recordings import RECORDINGS
 
 import flux
@@ -35,7 +36,7 @@ BETTER: dict[str, tuple[int, str]] = {
 @pytest.fixture(scope="module")
 def uri() -> Iterator[str]:
     """One broker for all of this file: nothing here needs a fresh one."""
-    broker = BrokerThread()
+    broker = alone(BrokerThread())
     yield broker.uri
     broker.stop()
 

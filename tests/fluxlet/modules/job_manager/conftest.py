@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from in_process import BrokerThread
 from job_player import Player
+from managed_jobs import alone
 
 import flux
 from flux.job import JobID, JobspecV1
+
+
+@pytest.fixture
+def broker_thread(start_broker: Callable[..., BrokerThread]) -> BrokerThread:
+    """A broker whose job manager has neither scheduler nor execution service."""
+    return alone(start_broker())
 
 
 @pytest.fixture

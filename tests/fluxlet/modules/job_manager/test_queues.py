@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from in_process import BrokerThread, error_of
 from job_player import Player
-from managed_jobs import names
+from managed_jobs import alone, names
 
 import flux
 from flux.job import JobspecV1
@@ -28,8 +28,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def handle(start_broker: Callable[..., BrokerThread]) -> flux.Flux:
-    broker = start_broker(config=CONFIG)
-    return broker.open()
+    return alone(start_broker(config=CONFIG)).open()
 
 
 def submit(handle: flux.Flux, cores: int = 1, **system: Any) -> flux.job.JobID:
