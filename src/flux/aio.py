@@ -49,6 +49,7 @@ from flux.rpc import RPC
 from flux.util import encode_topic
 
 if TYPE_CHECKING:
+    from flux.job.asynchronous import AsyncJobs
     from flux.kvs.asynchronous import AsyncKVS
 
 __all__ = ["AsyncFlux", "EventStream", "ResponseStream", "ServedService", "connect"]
@@ -163,6 +164,15 @@ class AsyncFlux:
         from flux.kvs.asynchronous import AsyncKVS
 
         return AsyncKVS(self)
+
+    # Jobs.
+
+    @property
+    def job(self) -> AsyncJobs:
+        """Jobs: ``await h.job.submit(jobspec)``; see `flux.job.asynchronous`."""
+        from flux.job.asynchronous import AsyncJobs
+
+        return AsyncJobs(self)
 
     # Attributes.
 

@@ -28,7 +28,7 @@ class Taskset:
     """
 
     def __init__(self, tasks: str | IDset | Taskset) -> None:
-        self.all: bool = tasks.all if isinstance(tasks, Taskset) else tasks in ("all", "*")
+        self.all: bool = tasks.all if isinstance(tasks, Taskset) else str(tasks) in ("all", "*")
         self.ids: IDset = tasks.ids if isinstance(tasks, Taskset) else IDset() if self.all else IDset(tasks)
 
     def intersect(self, tasks: str | IDset | Taskset) -> Taskset:

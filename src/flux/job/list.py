@@ -57,25 +57,42 @@ class JobListRPC(RPC):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._jobs: list[dict[str, Any]] | None = None
+        self._jobs: list[dict[str, Any]] = []
+        self._responses = 0
+        self._complete = False
+
+    def _take(self, answer: dict[str, Any]) -> None:
+        """One response."""
+        self._responses += 1
+        self._jobs += answer["jobs"]
+        # One response without a version is all there is; streams say at first that they are one.
+        if self._responses == 1 and not answer.get("version"):
+            self._complete = True
+        else:
+            self.reset()
+
+    def _over(self, exc: OSError) -> None:
+        """An error. Raises it, if it is not the end of the stream."""
+        if exc.errno != errno.ENODATA:
+            raise exc
+        self._complete = True
 
     def get_jobs(self) -> list[dict[str, Any]]:
         """Waits; the jobs, as the service describes them. May be called again."""
-        if self._jobs is None:
-            jobs: list[dict[str, Any]] = []
+        while not self._complete:
             try:
-                while True:
-                    answer = self.get()
-                    jobs += answer["jobs"]
-                    # One response without a version is all there is; streams say at first that they are one.
-                    if len(jobs) == len(answer["jobs"]) and not answer.get("version"):
-                        break
-                    self.reset()
+                self._take(self.get())
             except OSError as exc:
-                if exc.errno != errno.ENODATA:
-                    raise
-            self._jobs = jobs
+                self._over(exc)
         return self._jobs
+
+    async def collect(self) -> None:
+        """As `get_jobs`, which then has them; under asyncio, or in a coroutine under the reactor."""
+        while not self._complete:
+            try:
+                self._take(await self)
+            except OSError as exc:
+                self._over(exc)
 
     def get_jobinfos(self) -> Iterator[JobInfo]:
         """As `get_jobs`, the jobs as JobInfo objects."""

@@ -369,28 +369,50 @@ def job_output(
     Raises FileNotFoundError for an unknown job, or if there is nothing yet and that is not waited for; JobException
     if the job got a fatal exception before anything of it ran.
     """
-    wanted = Taskset(tasks)
-    texts: dict[str, list[str]] = {"stdout": [], "stderr": [], "log": []}
-    ran = fatal = None
+    collector = Collector(tasks, log_stderr_level)
     try:
         for event in output_event_watch(flux_handle, jobid, labelio, nowait):
-            if isinstance(event, JobExceptionEvent):
-                if event.severity == 0 and fatal is None:
-                    fatal = event
-                texts["stderr"].append(f"{event.render()}\n")
-                continue
-            ran = event
-            if isinstance(event, OutputEvent):
-                if wanted.intersect(event.rank):
-                    texts[event.stream].append(event.data)
-            elif isinstance(event, LogEvent):
-                stream = "stderr" if event.level <= log_stderr_level else "log"
-                texts[stream].append(f"{event.render()}\n")
-            elif isinstance(event, RedirectEvent) and wanted.intersect(event.rank):
-                texts["stderr"].append(f"{event.render()}\n")
+            collector.add(event)
     except OSError as exc:
-        if exc.errno != errno.EIO or fatal is None:
-            raise
-    if fatal is not None and ran is None:
-        raise JobException(fatal)
-    return JobOutput(*("".join(texts[name]) for name in JobOutput._fields))
+        return collector.failed(exc)
+    return collector.output()
+
+
+class Collector:
+    """Puts the output of a job together. Arguments as of `job_output`."""
+
+    def __init__(self, tasks: str, log_stderr_level: int) -> None:
+        self._wanted = Taskset(tasks)
+        self._log_stderr_level = log_stderr_level
+        self._texts: dict[str, list[str]] = {name: [] for name in JobOutput._fields}
+        self._fatal: JobExceptionEvent | None = None
+        self._ran = False
+
+    def add(self, event: EventLogEvent) -> None:
+        """Takes in an event."""
+        if isinstance(event, JobExceptionEvent):
+            if event.severity == 0 and self._fatal is None:
+                self._fatal = event
+            self._texts["stderr"].append(f"{event.render()}\n")
+            return
+        self._ran = True
+        if isinstance(event, OutputEvent):
+            if self._wanted.intersect(event.rank):
+                self._texts[event.stream].append(event.data)
+        elif isinstance(event, LogEvent):
+            stream = "stderr" if event.level <= self._log_stderr_level else "log"
+            self._texts[stream].append(f"{event.render()}\n")
+        elif isinstance(event, RedirectEvent) and self._wanted.intersect(event.rank):
+            self._texts["stderr"].append(f"{event.render()}\n")
+
+    def output(self) -> JobOutput:
+        """All of it. Raises JobException for a job of which nothing ran."""
+        if self._fatal is not None and not self._ran:
+            raise JobException(self._fatal)
+        return JobOutput(*("".join(self._texts[name]) for name in JobOutput._fields))
+
+    def failed(self, exc: OSError) -> JobOutput:
+        """What there is, though the end was an error. Raises it if there is nothing, JobException if that says more."""
+        if exc.errno != errno.EIO or self._fatal is None:
+            raise exc
+        return self.output()

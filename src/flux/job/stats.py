@@ -71,7 +71,8 @@ class JobStats:
         for name in (*self.states, *self.stats, *self.derived_stats):
             setattr(self, name, -1)
 
-    def _take(self, answer: dict[str, Any]) -> None:
+    def take(self, answer: dict[str, Any]) -> None:
+        """Takes the counts of a response of job-list.job-stats. Raises ValueError as `update_sync`."""
         if self.queues:
             by_name = {entry.get("name"): entry for entry in answer.get("queues", ())}
             sums = self.QueueStats()
@@ -93,7 +94,7 @@ class JobStats:
         return self.handle.rpc("job-list.job-stats", {})
 
     def _answered(self, rpc: RPC) -> None:
-        self._take(rpc.get())
+        self.take(rpc.get())
         if self.callback is not None:
             self.callback(self, **self.cb_kwargs)
 
@@ -104,5 +105,5 @@ class JobStats:
 
     def update_sync(self) -> Self:
         """Asks for the counts, and waits; returns self. Raises ValueError for a queue that nobody has heard of."""
-        self._take(self._ask().get())
+        self.take(self._ask().get())
         return self
