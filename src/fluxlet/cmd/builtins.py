@@ -48,6 +48,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "proxy": ("fluxlet.cmd.proxy:main", "other", "Run a command with access to another instance"),
     "python": ("flux.cli.commands.python:main", "other", "Run the Python of this Flux"),
     "relay": ("fluxlet.cmd.relay:main", "", "Relay messages between standard input and output and an instance"),
+    "resource": ("flux.cli.commands.resource:main", "instance", "List and manipulate resources"),
     "restore": ("flux.cli.commands.restore:main", "instance", "Read an archive into the key-value store"),
     "setattr": ("flux.cli.commands.setattr:main", "instance", "Set a broker attribute"),
     "shutdown": ("flux.cli.commands.shutdown:main", "instance", "Shut down an instance"),

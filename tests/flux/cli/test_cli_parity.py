@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flux.cli.commands import hostlist, modprobe, uri
+from flux.cli.commands import hostlist, modprobe, resource, uri
 from flux.cli.options import Command
 from flux.uri import FluxURIResolver
 
@@ -24,7 +24,12 @@ NAMES = (
     *("config", "uptime", "shutdown", "module", "overlay"),
 )
 INSTANCE_SIDE = ("relay", "proxy", "config", "help")
-PARSERS = {"uri": lambda: uri.parser(FluxURIResolver()), "hostlist": hostlist.parser, "modprobe": modprobe.parser}
+PARSERS = {
+    "uri": lambda: uri.parser(FluxURIResolver()),
+    "hostlist": hostlist.parser,
+    "modprobe": modprobe.parser,
+    "resource": resource.parser,
+}
 
 
 def table(name: str) -> Command:
@@ -69,7 +74,10 @@ def same_options(parser: argparse.ArgumentParser, expected: dict[str, Any]) -> N
     found = {(*action.option_strings, action.metavar if action.nargs != 0 else None) for action in actions}
     for option in expected["options"]:
         assert (*option["flags"], *option.get("aliases", ()), option["arg"]) in found
-    positionals = [(action.dest, action.nargs or 1) for action in actions if not action.option_strings]
+    nargs = {argparse.REMAINDER: "remainder", None: 1}
+    positionals = [
+        (action.dest, nargs.get(action.nargs, action.nargs)) for action in actions if not action.option_strings
+    ]
     assert positionals == [(entry["name"], entry["nargs"]) for entry in expected.get("positionals", ())]
     assert all(action.help for action in actions)
 
