@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flux.core.coroutine import spawn
 from flux.core.handle import Flux
 from fluxlet.broker.builtins import FIRST, LISTED, ONLY_RANK_0
+from fluxlet.broker.startlog import log_finish, log_start
 
 if TYPE_CHECKING:
     from fluxlet.broker.broker import Broker
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 _PROVIDERS = {"sched": "sched-simple", "content-backing": "content-sqlite"}
 
 #: What is done when the modules are there, before user scripts; each is given a handle, and the broker.
-RC1_TASKS: list[Callable[[Flux, Broker], Awaitable[None]]] = []
+RC1_TASKS: list[Callable[[Flux, Broker], Awaitable[None]]] = [log_start]
 #: What is done while they are still there, at the end.
-RC3_TASKS: list[Callable[[Flux, Broker], Awaitable[None]]] = []
+RC3_TASKS: list[Callable[[Flux, Broker], Awaitable[None]]] = [log_finish]
 
 
 class Load(NamedTuple):
