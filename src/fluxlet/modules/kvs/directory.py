@@ -46,7 +46,12 @@ _decode = msgspec.json.Decoder(_Blob).decode
 
 
 class Leaf:
-    """Some entries of a directory that follow each other."""
+    """Some entries of a directory that follow each other.
+
+    Attributes:
+        entries: by name, each as it is in the text: the quoted name, a colon, the tree object.
+        text: all of them, if it is known.
+    """
 
     __slots__ = ("entries", "owner", "text")
 
@@ -58,7 +63,7 @@ class Leaf:
     def encode(self) -> bytes:
         """The text of the entries, with commas between them."""
         entries = self.entries
-        return b",".join([b"%b:%b" % (quote(name), entries[name]) for name in sorted(entries)])
+        return b",".join([entries[name] for name in sorted(entries)])
 
 
 class Directory:
@@ -91,14 +96,15 @@ class Directory:
     def items(self) -> Iterator[tuple[str, bytes]]:
         """Names and entries; in no order within a leaf."""
         for leaf in self.leaves:
-            yield from leaf.entries.items()
+            for name, entry in leaf.entries.items():
+                yield name, entry[len(quote(name)) + 1 :]
 
     def get(self, name: str) -> bytes | None:
         """An entry, None if there is none of the name."""
         leaves = self.leaves
-        if len(leaves) == 1:
-            return leaves[0].entries.get(name)
-        return leaves[bisect_right(self.firsts, name) - 1].entries.get(name)
+        leaf = leaves[0] if len(leaves) == 1 else leaves[bisect_right(self.firsts, name) - 1]
+        entry = leaf.entries.get(name)
+        return None if entry is None else entry[len(quote(name)) + 1 :]
 
     # Changing it.
 
@@ -121,7 +127,7 @@ class Directory:
     def set(self, name: str, text: bytes) -> None:
         """Adds or replaces an entry."""
         index, leaf = self._leaf(name)
-        leaf.entries[name] = text
+        leaf.entries[name] = b"%b:%b" % (quote(name), text)
         if len(leaf.entries) > LEAF:
             self._split(index, leaf)
 
@@ -186,10 +192,10 @@ def decode(blob: bytes) -> Directory:
                     directory.irregular = True
                 elif len(text) > MAX_INLINE_TEXT and text.endswith(VAL_TAIL):
                     directory.irregular = True
-                entries[name] = text
+                entries[name] = b"%b:%b" % (quote(name), text)
             leaves.append(Leaf(entries, None))
             firsts.append(names[start] if start else "")
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise OSError(errno.ENOTRECOVERABLE, f"a blob that should be a directory is not: {exc}") from None
     except OSError as exc:
         raise OSError(errno.ENOTRECOVERABLE, f"a directory is damaged: {exc.strerror}") from None
