@@ -1,7 +1,7 @@
 """An instance of several ranks in one process: real brokers on one reactor, their overlay a function call.
 
 For tests that want more than one rank and no launcher. Each broker has its socket `DIR/local-RANK` and its
-built-in services; what other issues bring (the KVS, jobs) is stood in for as far as recordings need it.
+built-in services.
 
     python tests/linked.py DIR PARENT...     runs until its input ends; one parent for each rank but 0
 """
@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from flux.brokermod import request_handler
 from flux.constants import FLUX_POLLIN
 from flux.message import Message
 from flux.reactor import Reactor
@@ -26,16 +25,6 @@ from fluxlet.broker.attributes import Attributes
 from fluxlet.broker.broker import Broker
 from fluxlet.broker.builtins import load_builtins
 from fluxlet.broker.router import Peer
-from fluxlet.service import Service
-
-
-class JobManager(Service):
-    """Of rank 0 alone."""
-
-    @request_handler("getinfo", allow_guest=True)
-    def getinfo(self, msg: Message) -> None:
-        """There are no jobs."""
-        self.handle.respond(msg, {"max_jobid": 0})
 
 
 class Link(Peer):
@@ -80,7 +69,6 @@ class LinkedInstance:
             link(self.brokers[child], self.brokers[parent])
         for broker in self.brokers:
             load_builtins(broker)
-        self.brokers[0].load("job-manager", JobManager)
         for broker in self.brokers:
             broker.server.listen(f"{directory}/local-{broker.rank}")
 
