@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -180,29 +178,6 @@ def test_an_interactive_shell_needs_a_terminal(environ: dict[str, str], words: l
     done = start(environ, *words)
     assert done.returncode == 1
     assert plain(done.stderr) == "broker.crit[]: stdin is not a tty - can't run interactive shell\n"
-
-
-def test_an_interactive_shell_runs_on_the_terminal(environ: dict[str, str]) -> None:
-    pid, terminal = pty.fork()
-    if not pid:
-        os.execvpe(FLUX, [FLUX, "start"], {**environ, "PS1": "prompt> "})
-    seen = b""
-
-    def expect(text: bytes) -> None:
-        nonlocal seen
-        while text not in seen:
-            assert select.select([terminal], [], [], PATIENCE)[0], f"no {text!r} in {seen!r}"
-            seen += os.read(terminal, 4096)
-        seen = seen.partition(text)[2]
-
-    try:
-        expect(b"prompt> ")
-        os.write(terminal, b"flux getattr size; echo size=$?\n")
-        expect(b"size=0")
-        os.write(terminal, b"tty -s && exit 7\n")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    finally:
-        os.close(terminal)
 
 
 # The environment.

@@ -17,6 +17,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from syslog import LOG_CRIT, LOG_ERR, LOG_INFO, LOG_WARNING
 from typing import TYPE_CHECKING, Any
 
@@ -228,12 +229,15 @@ class LifeCycle:
             return
         leader = os.getpgrp() == os.getpid()
         own_group = not leader or "broker.rc2_pgrp" in self.broker.attributes.names()
+        program, environ = self.program, self._environment()
+        if program.interactive:
+            program = self._shell_to_type_at(program, environ)
         self._rc2 = Run(
             self.broker.reactor,
             self.guardian,
             "rc2.0",
-            self.program,
-            self._environment(),
+            program,
+            environ,
             self._rc2_done,
             own_group=own_group,
         )
@@ -241,6 +245,17 @@ class LifeCycle:
             self.guardian.add_members(os.getpgrp(), self.broker.attributes.visible["local-uri"])
         self._rc2.start()
         self._rc2_group = (self._rc2.pid if own_group else os.getpgrp()) if self._rc2 is not None else 0
+
+    def _shell_to_type_at(self, program: Program, environ: dict[str, str]) -> Program:
+        """Greets the user; returns the shell as it is to be run, whose environment `environ` is made."""
+        from fluxlet.broker.interactive import marked, welcome  # few instances have one
+
+        words, added = marked(program.argv[0], environ)
+        environ.update(added)
+        recovery = "broker.recovery-mode" in self.broker.attributes.names()
+        with suppress(OSError):  # nobody reads it
+            os.write(2, (welcome(int(self.broker.attributes.visible["size"]), recovery) + "\n").encode())
+        return program._replace(argv=words)
 
     def _rc2_done(self, outcome: Outcome) -> None:
         self._rc2 = None
