@@ -29,6 +29,8 @@ def environment(home: Path, shell: str) -> dict[str, str]:
     if found is None:
         pytest.skip(f"{shell} is not installed")
     (home / "tmp").mkdir()
+    # Else fish reads all manual pages when it is first started, and takes its time.
+    (home / ".local/share/fish/generated_completions").mkdir(parents=True)
     own = {"SHELL": found, "HOME": str(home), "TERM": "dumb", "TMPDIR": str(home / "tmp")}
     return {"PATH": f"{FLUX.parent}:{os.environ['PATH']}", "PS1": "mine> ", "OWN": "read", **own}
 
