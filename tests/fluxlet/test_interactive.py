@@ -73,10 +73,6 @@ SLEEP = """sh -c 'echo st""art; exec sleep 1000'\n"""
 def test_keys_are_for_what_runs_in_the_foreground(tmp_path: Path) -> None:
     with Terminal([str(FLUX), "start"], environment(tmp_path, "bash"), tmp_path) as terminal:
         terminal.expect("mine> ")
-        terminal.type("half a line")
-        terminal.expect("half a line")  # by bash, which has the terminal now
-        terminal.type("\x03")
-        terminal.expect("mine> ")
         terminal.type(SLEEP)
         terminal.expect("start")
         terminal.type("\x03")
