@@ -63,6 +63,7 @@ MODULES = [
     "flux.modprobe",
     "flux.proctitle",
     "flux.progress",
+    "flux.queue",
     "flux.resource",
     "flux.resource.ResourceCount",
     "flux.resource.ResourcePool",

@@ -10,7 +10,6 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 from flux.core.handle import Flux
@@ -140,8 +139,10 @@ class InstanceInfo:
             return
 
     def _look(self, handle: Flux) -> None:
+        from flux.resource.list import resource_list
+
         stats = StatsInfo(handle).update_sync()
-        resources = import_module("flux.resource.list").resource_list(handle).get()
+        resources = resource_list(handle).get()
         self.stats, self.resources = stats, resources
 
     def __getattr__(self, attr: str) -> Any:
