@@ -40,6 +40,7 @@ LISTED = {
     "kvs-watch": "fluxlet.modules.kvs_watch.module:KvsWatch",
     "job-info": "fluxlet.modules.job_info.module:JobInfo",
     "job-manager": "fluxlet.modules.job_manager.module:JobManager",
+    "job-list": "fluxlet.modules.job_list.module:JobList",
     "job-ingest": "fluxlet.modules.job_ingest.module:JobIngest",
     "resource": "fluxlet.modules.resource.module:Resource",
     "sched-simple": "fluxlet.modules.sched.module:SchedSimple",
