@@ -51,6 +51,7 @@ from flux.util import encode_topic
 if TYPE_CHECKING:
     from flux.job.asynchronous import AsyncJobs
     from flux.kvs.asynchronous import AsyncKVS
+    from flux.subprocess.asynchronous import AsyncSubprocess
 
 __all__ = ["AsyncFlux", "EventStream", "ResponseStream", "ServedService", "connect"]
 
@@ -173,6 +174,13 @@ class AsyncFlux:
         from flux.job.asynchronous import AsyncJobs
 
         return AsyncJobs(self)
+
+    @property
+    def subprocess(self) -> AsyncSubprocess:
+        """Processes on any rank: ``await h.subprocess.run(["date"], rank=1)``; see `flux.subprocess.asynchronous`."""
+        from flux.subprocess.asynchronous import AsyncSubprocess
+
+        return AsyncSubprocess(self)
 
     # Attributes.
 
