@@ -90,7 +90,14 @@ class Instance:
         self.sent: list[dict[str, Any]] = []
         self.news = threading.Condition()  # notified when `sent` grows
         attributes = Attributes({})
-        values = {"rank": "0", "size": "1", "hostlist": "vm", "version": "0.88.0", "local-uri": self.uri}
+        values = {
+            "rank": "0",
+            "size": "1",
+            "hostname": "vm",
+            "hostlist": "vm",
+            "version": "0.88.0",
+            "local-uri": self.uri,
+        }
         values |= settings or {}
         for name, value in values.items():
             attributes.set_internal(name, value)

@@ -77,6 +77,7 @@ MODULES = [
     "flux.resource.status",
     "flux.rpc",
     "flux.scheduler",
+    "flux.subprocess",
     "flux.uri",
     "flux.uri.uri",
     "flux.util",

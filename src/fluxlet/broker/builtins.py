@@ -50,6 +50,7 @@ LISTED = {
 
 #: Those that are there for who asks for them, instead of another one.
 ON_DEMAND = {
+    "cron": "fluxlet.modules.cron.service:Cron",
     "sched-fifo": "fluxlet.modules.sched.module:SchedFifo",
     "sched-backfill": "fluxlet.modules.sched.module:SchedBackfill",
 }

@@ -21,7 +21,7 @@ for entry in CLI["module"]["subcommands"]["debug"]["options"]:
         entry["arg"] = "MASK"
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
-    *("config", "uptime", "shutdown", "module", "overlay"),
+    *("config", "uptime", "shutdown", "module", "overlay", "exec"),
 )
 INSTANCE_SIDE = ("relay", "proxy", "config", "help")
 PARSERS = {
@@ -93,3 +93,19 @@ def test_python_commands_have_the_same_options(name: str) -> None:
     assert set(choices) == set(CLI[name].get("subcommands", {}))
     for word, sub in choices.items():
         same_options(sub, CLI[name]["subcommands"][word])
+
+
+def test_sproc_has_the_same_commands_and_options() -> None:
+    from flux.cli.commands import sproc
+
+    (commands,) = (action for action in sproc.parser()._actions if action.dest == "subcommand")
+    expected = CLI["sproc"]["subcommands"]
+    assert set(commands.choices) == set(expected)
+    for name, sub in commands.choices.items():
+        actions = sub._actions
+        found = {(*action.option_strings, action.metavar if action.nargs != 0 else None) for action in actions}
+        for option in expected[name]["options"]:
+            assert (*option["flags"], option["arg"]) in found
+        positionals = [(action.dest, action.nargs or 1) for action in actions if not action.option_strings]
+        assert positionals == [(entry["name"], entry["nargs"]) for entry in expected[name].get("positionals", [])]
+        assert all(action.help for action in actions)
