@@ -1,0 +1,1 @@
+"""How the brokers of an instance find each other."""
