@@ -6,7 +6,7 @@ from linked import LinkedInstance
 
 from fluxlet.broker.host import Module
 from fluxlet.modules.overlay import Overlay
-from fluxlet.overlay.subtree import Tree
+from fluxlet.overlay.topology import Custom
 
 
 def overlay_of(instance: LinkedInstance, rank: int) -> Overlay:
@@ -23,7 +23,7 @@ def grown(directory: str, *parents: int) -> LinkedInstance:
     size = len(instance.brokers)
     for broker in instance.brokers:
         broker.attributes.set_internal("hostlist", f"n[0-{size - 1}]")
-        overlay_of(instance, broker.rank).grow(Tree.of(broker.rank, instance.parents))
+        overlay_of(instance, broker.rank).grow(Custom(size, "custom", instance.parents))
     for rank in range(size - 1, 0, -1):
         parent, child = overlay_of(instance, instance.parents[rank]), overlay_of(instance, rank)
 

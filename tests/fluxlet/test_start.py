@@ -331,13 +331,6 @@ def test_a_bad_command_line_ends_with_a_sentence_and_exit_code_1(
     assert plain(done.stderr).count("\n") == errors.count("\n")
 
 
-def test_several_ranks_are_refused_with_the_reason(environ: dict[str, str]) -> None:
-    done = start(environ, "--test-size=2", "true")
-    assert done.returncode == 1
-    assert "overlay" in done.stderr
-    assert "--test-size=1" in done.stderr
-
-
 def test_before_the_rank_is_known_log_lines_name_the_host(environ: dict[str, str]) -> None:
     done = start(environ, "-c", "/nosuch", "-Shostname=myhost", "true")
     assert "broker.crit[myhost]: Config file error" in done.stderr

@@ -15,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 
@@ -26,18 +27,36 @@ _PATIENCE = 5.0
 
 
 class Guardian:
-    """The broker's end. Forks on construction: do that early, while the process is small and has one thread."""
+    """The end of a broker. Forks on construction: do that early, while the process is small and has one thread."""
 
     def __init__(self) -> None:
-        read_end, self._fd = os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            try:
-                _guard(read_end)
-            finally:
-                # Whatever happens: never back into the code of the broker.
-                os._exit(0)
-        os.close(read_end)
+        self.pid, (self._fd,) = _fork(1)
+
+    @classmethod
+    def shared(cls, count: int) -> list[Guardian]:
+        """One guardian for several processes that are still to be forked: an end for each.
+
+        A process keeps its end and closes the others (`let_go`). Who has called this waits for the guardian in
+        `dismiss` of the first end.
+        """
+        pid, fds = _fork(count)
+        ends = []
+        for number, fd in enumerate(fds):
+            end = cls.__new__(cls)
+            end.pid, end._fd = (0 if number else pid), fd
+            ends.append(end)
+        return ends
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of this end; -1 once it is closed."""
+        return self._fd
+
+    def let_go(self) -> None:
+        """This end is another process's: here it is closed, without a farewell."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def add_process(self, pid: int) -> None:
         """`pid` and what it starts is to be killed if the broker dies."""
@@ -90,7 +109,8 @@ class Guardian:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            os.waitpid(self.pid, 0)
+            if self.pid:
+                os.waitpid(self.pid, 0)
 
     def _tell(self, *lines: str) -> None:
         data = b"".join(os.fsencode(line.replace("\n", "\0")) + b"\n" for line in lines)
@@ -101,65 +121,110 @@ class Guardian:
                 return  # it has been killed
 
 
-def _guard(pipe: int) -> None:
+def _fork(count: int) -> tuple[int, list[int]]:
+    """Forks a guardian; its pid, and the ends of so many pipes to it."""
+    pipes = [os.pipe() for _ in range(count)]
+    pid = os.fork()
+    if not pid:
+        try:
+            _guard([read_end for read_end, _ in pipes])
+        finally:
+            # Whatever happens: never back into the code of the broker.
+            os._exit(0)
+    for read_end, _ in pipes:
+        os.close(read_end)
+    return pid, [write_end for _, write_end in pipes]
+
+
+class _Ward:
+    """What one process has told the guardian: what there is to clean up."""
+
+    def __init__(self) -> None:
+        self.processes: set[int] = set()
+        self.groups: set[int] = set()
+        self.shared: dict[int, str] = {}
+        self.paths: list[str] = []
+        self.starting: str | None = None
+        self._rest = b""
+
+    def hear(self, data: bytes) -> bool:
+        """Takes what has come over the pipe; True once all is well and nothing is to be done."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            match os.fsdecode(line).replace("\0", "\n").split(" ", 1):
+                case ["farewell"]:
+                    return True
+                case ["+process", pid]:
+                    self.processes.add(int(pid))
+                case ["-process", pid]:
+                    self.processes.discard(int(pid))
+                case ["+starting", uri]:
+                    self.starting = uri
+                case ["-starting"]:
+                    self.starting = None
+                case ["+group", pgid]:
+                    self.groups.add(int(pgid))
+                case ["-group", pgid]:
+                    self.groups.discard(int(pgid))
+                case ["-members", pgid]:
+                    self.shared.pop(int(pgid), None)
+                case ["+members", words]:
+                    pgid, _, uri = words.partition(" ")
+                    self.shared[int(pgid)] = uri
+                case ["+path", path]:
+                    self.paths.append(path)
+        return False
+
+    def clean_up(self) -> None:
+        """The process has died: what it has started ends, what it has made goes."""
+        processes = set(self.processes)
+        for group, uri in self.shared.items():
+            processes |= members(group, uri)
+        if self.starting is not None:
+            processes |= members(None, self.starting)
+        end_processes(processes, self.groups)
+        for path in self.paths:
+            if os.path.isdir(path) and not os.path.islink(path):
+                remove_tree(path)
+            elif os.path.lexists(path):
+                os.unlink(path)
+
+
+def _guard(pipes: list[int]) -> None:
     """The guardian's life."""
     os.setsid()
     for signum in _IGNORED:
         signal.signal(signum, signal.SIG_IGN)
-    _let_go(pipe)
-    processes: set[int] = set()
-    groups: set[int] = set()
-    shared: dict[int, str] = {}
-    paths: list[str] = []
-    starting: str | None = None
-    rest = b""
-    while data := os.read(pipe, 65536):
-        lines = (rest + data).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            match os.fsdecode(line).replace("\0", "\n").split(" ", 1):
-                case ["farewell"]:
-                    return
-                case ["+process", pid]:
-                    processes.add(int(pid))
-                case ["-process", pid]:
-                    processes.discard(int(pid))
-                case ["+starting", uri]:
-                    starting = uri
-                case ["-starting"]:
-                    starting = None
-                case ["+group", pgid]:
-                    groups.add(int(pgid))
-                case ["-group", pgid]:
-                    groups.discard(int(pgid))
-                case ["-members", pgid]:
-                    shared.pop(int(pgid), None)
-                case ["+members", words]:
-                    pgid, _, uri = words.partition(" ")
-                    shared[int(pgid)] = uri
-                case ["+path", path]:
-                    paths.append(path)
-    for group, uri in shared.items():
-        processes |= members(group, uri)
-    if starting is not None:
-        processes |= members(None, starting)
-    end_processes(processes, groups)
-    for path in paths:
-        if os.path.isdir(path) and not os.path.islink(path):
-            remove_tree(path)
-        elif os.path.lexists(path):
-            os.unlink(path)
+    _let_go(pipes)
+    wards = {pipe: _Ward() for pipe in pipes}
+    poll = select.poll()
+    for pipe in pipes:
+        poll.register(pipe, select.POLLIN)
+    while wards:
+        for pipe, _ in poll.poll():
+            data = os.read(pipe, 65536)
+            ward = wards[pipe]
+            if data and not ward.hear(data):
+                continue
+            if not data:
+                ward.clean_up()
+            poll.unregister(pipe)
+            os.close(pipe)
+            del wards[pipe]
 
 
-def _let_go(pipe: int) -> None:
+def _let_go(pipes: list[int]) -> None:
     """Holds on to nothing that others may wait for the end of: descriptors, a working directory."""
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     limit = os.sysconf("SC_OPEN_MAX")
-    os.closerange(3, pipe)
-    os.closerange(pipe + 1, limit if limit > 0 else 65536)
+    start = 3
+    for pipe in sorted(pipes):
+        os.closerange(start, pipe)
+        start = pipe + 1
+    os.closerange(start, limit if limit > 0 else 65536)
     try:
         with open("/proc/self/comm", "w") as comm:
             comm.write("flux-guardian")

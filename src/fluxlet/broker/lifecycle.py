@@ -26,6 +26,7 @@ from flux.util.durations import parse_fsd
 from fluxlet.broker.builtins import FIRST
 from fluxlet.broker.guardian import Guardian, members
 from fluxlet.broker.host import Module
+from fluxlet.broker.membership import Membership
 from fluxlet.broker.program import (
     Outcome,
     Program,
@@ -68,6 +69,8 @@ class LifeCycle:
         self.guardian = guardian
         self.program = program
         self.exit_code = 0
+        self.members = Membership(self)
+        """Our part in an instance of several brokers."""
         self.entries: dict[str, deque[str]] = {}
         """Commands to run, by the name of their entry: what `runat.push` is for."""
         self.hold_goodbye: Callable[[], bool] = lambda: False
@@ -80,10 +83,10 @@ class LifeCycle:
         self._stops = 0
         self._goodbye_timer: Timer | None = None
         self._actions: dict[str, Callable[[], None]] = {
-            "join": lambda: self.machine.post("parent-none"),
-            "config-sync": lambda: self.machine.post("sync-none"),
+            "join": self.members.join,
+            "config-sync": self.members.config_sync,
             "init": self._rc1,
-            "quorum": self._quorum,
+            "quorum": self.members.quorum,
             "run": self._run,
             "cleanup": self._cleanup,
             "shutdown": self._shutdown,
@@ -203,21 +206,6 @@ class LifeCycle:
         value = self.broker.attributes.visible.get("broker.exit-norestart", "")
         return int(value) if value.isdigit() else 0
 
-    def _quorum(self) -> None:
-        def joined(future: Any) -> None:
-            try:
-                future.get()
-            except OSError as exc:
-                self.broker.log.write(LOG_ERR, f"groups.join broker.online: {exc.strerror}")
-                self.fail()
-                self.machine.post("quorum-fail")
-                return
-            self.broker.log.write(LOG_INFO, f"online: {self.broker.attributes.visible['hostname']} (ranks 0)")
-            self.machine.post("quorum-full")
-
-        # At size 1 we are all who can come.
-        self._rpc("groups.join", {"name": "broker.online"}, joined)
-
     def _rpc(self, topic: str, payload: dict[str, Any], then: Callable[[Any], None]) -> None:
         runat = self.broker.modules["runat"]
         assert isinstance(runat, Module)
@@ -226,6 +214,7 @@ class LifeCycle:
     def _run(self) -> None:
         if self.program is None:
             self.machine.post("rc2-none")
+            self.members.running()
             return
         leader = os.getpgrp() == os.getpid()
         own_group = not leader or "broker.rc2_pgrp" in self.broker.attributes.names()
@@ -267,6 +256,7 @@ class LifeCycle:
             self.machine.post("rc2-fail" if outcome.code else "rc2-success")
 
     def _cleanup(self) -> None:
+        self.members.close_doors()
         lines = self.entries.pop("cleanup", None)
         if not lines:
             self.machine.post("cleanup-none")
@@ -299,9 +289,15 @@ class LifeCycle:
         self.machine.post("cleanup-fail" if code else "cleanup-success")
 
     def _shutdown(self) -> None:
+        self.members.close_doors()
         # After a panic the initial program may still be there.
         if self._rc2 is None:
-            self.machine.post("children-none")
+            self.members.wait_for_children()
+
+    @property
+    def busy(self) -> bool:
+        """The initial program runs."""
+        return self._rc2 is not None
 
     def _rc3(self) -> None:
         line = self._rc_line("rc3")
@@ -324,7 +320,8 @@ class LifeCycle:
         """Goes on once nobody is to be waited for any more; to be called again when that may be so."""
         if self.machine.state != "goodbye":
             return
-        if not self.hold_goodbye():
+        self.members.say_goodbye()
+        if not self.hold_goodbye() and not self.members.parting:
             if self._goodbye_timer is not None:
                 self._goodbye_timer.stop()
             self.machine.post("goodbye")

@@ -18,9 +18,13 @@ import sys
 import threading
 import time
 import uuid
+from functools import partial
 from syslog import LOG_CRIT, LOG_WARNING
+from typing import Any
 
 from flux.conf_builtin import conf_builtin_get
+from flux.hostlist import Hostlist
+from flux.idset import IDset
 from flux.reactor import tls
 from flux.util.durations import parse_fsd
 from flux.version import CORE_VERSION
@@ -29,11 +33,15 @@ from fluxlet.broker.attributes import Attributes
 from fluxlet.broker.broker import Broker
 from fluxlet.broker.builtins import load_first
 from fluxlet.broker.guardian import Guardian
+from fluxlet.broker.host import Module
 from fluxlet.broker.lifecycle import LifeCycle
 from fluxlet.broker.options import BrokerOptions
 from fluxlet.broker.program import Program, initial_program, usable_shell
 from fluxlet.broker.state import StateMachine
 from fluxlet.broker.watchdog import Watchdog
+from fluxlet.modules.overlay import Overlay
+from fluxlet.overlay.bootstrap.boot import Boot, BootError, Bootstrap, Local
+from fluxlet.overlay.bootstrap.choose import choose
 
 #: Of the instance or job that we were started in; the broker's own environment does without (spec 03, 16).
 _NOT_OURS = ("FLUX_URI", "FLUX_KVS_NAMESPACE", "FLUX_JOB_ID_PATH", "FLUX_PROXY_REMOTE")
@@ -46,7 +54,6 @@ _DURATIONS = (
     "broker.unload-builtins-timeout",
     "broker.sd-stop-timeout",
 )
-_BOOT_METHODS = ("config", "simple", "libpmi2", "libpmi", "single")
 
 
 class StartError(Exception):
@@ -136,44 +143,65 @@ def _assemble(
     if options.verbose:
         settings.setdefault("log-stderr-mode", "local")
         settings.setdefault("log-stderr-level", str(min(5 + options.verbose, 7)))
-    for name in _NOT_OURS:
-        os.environ.pop(name, None)
+    outside = {name: os.environ.pop(name, None) for name in _NOT_OURS}
     config_path = options.config_path or settings.get("config.path") or os.environ.get("FLUX_CONF_DIR")
     try:
         config = configuration.load(config_path, options.conf)
     except configuration.ConfigError as exc:
         raise StartError(str(exc)) from None
+    hostname = settings.get("hostname") or socket.gethostname()
+    try:
+        method = choose(settings, config, os.environ, hostname)
+    except BootError as exc:
+        raise StartError(str(exc)) from None
+    try:
+        return _assemble_rank(options, guardian, leftovers, front_end, method, config, config_path, hostname, outside)
+    except BaseException:
+        method.abandon()
+        raise
+
+
+def _assemble_rank(
+    options: BrokerOptions,
+    guardian: Guardian,
+    leftovers: _Leftovers,
+    front_end: str | None,
+    method: Bootstrap,
+    config: dict[str, Any],
+    config_path: str | None,
+    hostname: str,
+    outside: dict[str, str | None],
+) -> tuple[Broker, LifeCycle]:
+    """As `_assemble`, now that the broker knows which rank it is."""
+    settings = options.attributes
     warnings: list[str] = []
-    _check_settings(settings, warnings)
-    method = _bootstrap(options)
+    _check_settings(settings, warnings, method.size)
     shell, shell_warning = usable_shell(os.environ)
-    program = _initial_program(options, shell)
+    program = _initial_program(options, shell) if method.rank == 0 else None
     if shell_warning and program is not None:
         warnings.append(shell_warning)
     try:
-        socket_path, directories = _directories(settings, leftovers, warnings)
+        socket_path, directories = _directories(settings, leftovers, warnings, method.rank)
     except rundir.DirectoryError as exc:
         raise StartError(str(exc)) from None
 
+    identity = str(uuid.uuid4())
+    local = Local(hostname, directories["rundir"] or ".", identity, settings, config, os.environ)
+    try:
+        boot = method.exchange(local)
+    except BootError as exc:
+        raise StartError(str(exc)) from None
     attributes = Attributes(settings)
-    hostname = settings.get("hostname") or socket.gethostname()
     known: dict[str, str | None] = {
-        "rank": "0",
-        "size": "1",
         "version": CORE_VERSION,
         "hostname": hostname,
-        "hostlist": settings.get("hostlist") or hostname,
         "security.owner": str(os.getuid()),
         "local-uri": f"local://{socket_path}",
-        "parent-uri": None,
-        "instance-level": "0",
-        "jobid-path": "/",
-        "broker.boot-method": method,
-        "broker.mapping": "[[0,1,1,1]]",
-        "broker.critical-ranks": settings.get("broker.critical-ranks") or "0",
+        **_of_the_parent(method, outside),
         "broker.pid": str(os.getpid()),
-        "broker.uuid": str(uuid.uuid4()),
+        "broker.uuid": identity,
         "broker.starttime": f"{time.time():.2f}",
+        **_of_the_tree(method, boot, local),
         **directories,
     }
     for name in ("shell_initrc", "shell_pluginpath"):
@@ -184,7 +212,7 @@ def _assemble(
         attributes.set_internal(name, value)
 
     try:
-        broker = Broker(attributes, config)
+        broker = Broker(attributes, config, child_towards=partial(boot.topology.towards, method.rank))
     except configuration.ConfigError as exc:
         raise StartError(f"{config_path}: {exc}" if config_path else str(exc)) from None
     except ValueError as exc:
@@ -203,16 +231,81 @@ def _assemble(
     if directories["rundir-cleanup"] == "0" or os.path.dirname(socket_path) != directories["rundir"]:
         leftovers.add(socket_path)
     _link_front_end(directories["rundir"] or ".", front_end, leftovers)
-    _become_broker()
+    _become_broker(method.rank)
     try:
         load_first(broker)
     except OSError as exc:
         raise StartError(exc.strerror or str(exc)) from None
+    _connect(broker, life, boot)
     return broker, life
 
 
-def _check_settings(settings: dict[str, str | None], warnings: list[str]) -> None:
-    """The user's values of attributes that mean something to the life cycle at size 1. Raises StartError."""
+def _of_the_parent(method: Bootstrap, outside: dict[str, str | None]) -> dict[str, str | None]:
+    """The attributes about the instance that this one is a job of (spec 04, section 6)."""
+    known: dict[str, str | None] = {"parent-uri": None, "instance-level": method.level, "jobid-path": "/"}
+    if method.jobid is not None:
+        known["parent-uri"] = outside["FLUX_URI"]
+        known["jobid"] = method.jobid
+        known["jobid-path"] = outside["FLUX_JOB_ID_PATH"] or "/"
+        if outside["FLUX_KVS_NAMESPACE"] is not None:
+            known["parent-kvs-namespace"] = outside["FLUX_KVS_NAMESPACE"]
+    return known
+
+
+def _of_the_tree(method: Bootstrap, boot: Boot, local: Local) -> dict[str, str | None]:
+    """The attributes about the place of a broker among the others (spec 04, 1.2). Raises StartError."""
+    rank, size, topology = method.rank, method.size, boot.topology
+    settings = local.attributes
+    critical = settings.get("broker.critical-ranks")
+    if critical is not None:
+        _check_ranks(critical, size)
+    quorum = settings.get("broker.quorum")
+    known = {
+        "rank": str(rank),
+        "size": str(size),
+        "hostlist": settings.get("hostlist") or str(Hostlist(boot.hosts)),
+        "broker.boot-method": method.method,
+        "broker.mapping": boot.mapping,
+        "broker.critical-ranks": critical or str(IDset(list(topology.interior()))),
+        "broker.quorum": quorum or str(size),
+        "tbon.topo": topology.uri,
+        "tbon.level": str(topology.level(rank)),
+        "tbon.maxlevel": str(topology.max_level),
+        "tbon.descendants": str(topology.subtree_size(rank) - 1),
+        "tbon.interface-hint": local.interface_hint(boot.interface_hint),
+    }
+    if boot.endpoint is not None:
+        known["tbon.endpoint"] = boot.endpoint
+    if boot.parent_endpoint is not None:
+        known["tbon.parent-endpoint"] = boot.parent_endpoint
+    return known
+
+
+def _check_ranks(text: str, size: int) -> None:
+    """Raises StartError for critical ranks that there are not."""
+    try:
+        ranks = IDset(text)
+    except ValueError:
+        ranks = IDset()
+    if not ranks or ranks.last() >= size:
+        raise StartError(f"invalid value for broker.critical-ranks='{text}'")
+
+
+def _connect(broker: Broker, life: LifeCycle, boot: Boot) -> None:
+    """Joins the broker's parts with the sockets of its neighbours."""
+    if boot.transport is not None:
+        from fluxlet.broker.overlay_port import OverlayPort  # who is alone does not need it
+
+        module = broker.modules["overlay"]
+        assert isinstance(module, Module)
+        assert isinstance(module.instance, Overlay)
+        module.instance.grow(boot.topology)
+        port = OverlayPort(broker, module.instance, boot.transport, boot.topology, boot.hosts, life.members)
+        life.members.port = port
+
+
+def _check_settings(settings: dict[str, str | None], warnings: list[str], size: int) -> None:
+    """The user's values of attributes that mean something to the life cycle. Raises StartError."""
     for name in _DURATIONS:
         text = settings.get(name)
         if text is not None and text != "none":
@@ -221,29 +314,13 @@ def _check_settings(settings: dict[str, str | None], warnings: list[str]) -> Non
             except ValueError:
                 raise StartError(f"Error parsing {name} attribute") from None
     quorum = settings.get("broker.quorum")
-    if quorum in ("0", "0-0"):
+    if quorum in ("0", f"0-{size - 1}"):
         # It was a set of ranks once.
-        warnings.append("warning: broker.quorum is now a size - assuming 1")
-        settings["broker.quorum"] = "1"
-    elif quorum is not None and quorum != "1":
+        assumed = 1 if quorum == "0" else size
+        warnings.append(f"warning: broker.quorum is now a size - assuming {assumed}")
+        settings["broker.quorum"] = str(assumed)
+    elif quorum is not None and not (quorum.isascii() and quorum.isdigit() and 0 < int(quorum) <= size):
         raise StartError("Error parsing broker.quorum attribute")
-    ranks = settings.get("broker.critical-ranks")
-    if ranks is not None and ranks != "0":
-        raise StartError(f"invalid value for broker.critical-ranks='{ranks}'")
-
-
-def _bootstrap(options: BrokerOptions) -> str:
-    """The boot method. Raises StartError."""
-    method = options.attributes.get("broker.boot-method")
-    if method is not None and method not in _BOOT_METHODS:
-        raise StartError(f"bootstrap: plugin matching '{method}' not found")
-    size = os.environ.get("PMI_SIZE", "1") if "PMI_FD" in os.environ else "1"
-    if size != "1":
-        raise StartError(
-            f"bootstrap: simple: the launcher starts {size} brokers: several ranks need the overlay network, "
-            "which this version of fluxlet does not have yet"
-        )
-    return method or ("simple" if options.testing else "single")
 
 
 def _initial_program(options: BrokerOptions, shell: str) -> Program | None:
@@ -257,7 +334,7 @@ def _initial_program(options: BrokerOptions, shell: str) -> Program | None:
 
 
 def _directories(
-    settings: dict[str, str | None], leftovers: _Leftovers, warnings: list[str]
+    settings: dict[str, str | None], leftovers: _Leftovers, warnings: list[str], rank: int
 ) -> tuple[str, dict[str, str | None]]:
     """Makes rundir and statedir; returns the path of the socket and the attributes about them."""
     attributes: dict[str, str | None] = {}
@@ -278,7 +355,7 @@ def _directories(
         leftovers.use(directory)
         attributes[name] = directory.path
         attributes[f"{name}-cleanup"] = "1" if directory.cleanup else "0"
-    return rundir.socket_path(settings.get("local-uri"), attributes["rundir"] or "."), attributes
+    return rundir.socket_path(settings.get("local-uri"), attributes["rundir"] or ".", rank), attributes
 
 
 def _link_front_end(directory: str, front_end: str | None, leftovers: _Leftovers) -> None:
@@ -306,11 +383,11 @@ def _link_front_end(directory: str, front_end: str | None, leftovers: _Leftovers
         raise StartError(f"rundir error creating {link}: {exc.strerror}") from None
 
 
-def _become_broker() -> None:
+def _become_broker(rank: int) -> None:
     """What a broker's process is like: its name, and as many descriptors as the system lets it have."""
     try:
         with open("/proc/self/comm", "w", encoding="ascii") as comm:
-            comm.write("flux-broker-0")
+            comm.write(f"flux-broker-{rank}")
     except OSError:
         pass  # decoration, and Linux only
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -338,6 +415,8 @@ def _live(broker: Broker, life: LifeCycle) -> int:
                 exc, tls.exception = tls.exception, None
                 life.loop_failed("".join(traceback.format_exception(exc)))
         broker.shutdown()
+        if life.members.port is not None:
+            life.members.port.close()
         broker.state.post("builtins-done")
         broker.log.close()
     finally:

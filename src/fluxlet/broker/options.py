@@ -8,8 +8,10 @@ Rules:
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from flux.cli.options import Command, Option, Parsed, UsageError
+from flux.util.durations import parse_fsd
 
 # flux broker.
 
@@ -39,12 +41,11 @@ class BrokerOptions:
 
     Args:
         words: the words after `flux broker`.
-        testing: by `flux start --test-size`: the broker plays the only one of several.
 
     Raises UsageError.
     """
 
-    def __init__(self, words: list[str], testing: bool = False) -> None:
+    def __init__(self, words: list[str]) -> None:
         parsed = BROKER.parse(words)
         self.verbose = _verbosity(parsed)
         self.attributes: dict[str, str | None] = {}
@@ -54,7 +55,6 @@ class BrokerOptions:
         self.config_path = parsed.value("config-path")
         self.conf = parsed.values("conf")
         self.command = parsed.words
-        self.testing = testing
 
 
 def _verbosity(parsed: Parsed) -> int:
@@ -86,7 +86,7 @@ START = Command(
         Option("X", "noexec", "Do not start anything (useful with -v)."),
         Option("o", "broker-opts", "Add broker options, separated by commas, e.g. -o,-v.", "OPTS"),
         Option("", "wrap", "Run the broker under a command, given as words separated by commas.", "ARGS,..."),
-        Option("s", "test-size", "Start a test instance of N brokers on this host. N must be 1 so far.", "N"),
+        Option("s", "test-size", "Start a test instance of N brokers on this host.", "N"),
         Option("", "test-hosts", "Host names the brokers of a test instance take on.", "HOSTLIST"),
         Option("", "test-exit-timeout", "How long to wait for the other brokers after one has exited.", "FSD"),
         Option("", "test-exit-mode", "Whose exit code is that of a test instance.", "any|leader"),
@@ -129,7 +129,7 @@ class StartOptions:
         self.verbose = _verbosity(parsed)
         self.noexec = parsed.has("noexec")
         self.wrap = _split(parsed.values("wrap"))
-        self.testing = parsed.has("test-size")
+        self.test = _test_instance(parsed)
         self.broker = [f"-S{setting}" for setting in _split(parsed.values("setattr"))]
         if parsed.has("sysconfig"):
             self.broker += ["-c", f"{sysconfig}/system/conf.d"]
@@ -139,7 +139,6 @@ class StartOptions:
         self.broker += _split(parsed.values("broker-opts"))
         if parsed.has("recovery"):
             self.broker += _recovery(parsed.value("recovery") or "", sysconfig)
-        self.broker += _test_instance(parsed)
         if parsed.words and parsed.words[0].startswith("-"):
             self.broker.append("--")
         self.broker += parsed.words
@@ -172,31 +171,67 @@ def _recovery(target: str, sysconfig: str) -> list[str]:
     return [*(f"-S{setting}" for setting in settings), *more]
 
 
-def _test_instance(parsed: Parsed) -> list[str]:
-    size = parsed.value("test-size")
-    if size is None:
+class TestOptions(NamedTuple):
+    """What `flux start` was told about a test instance.
+
+    Args:
+        size: number of brokers.
+        hosts: the names of their hosts; none: that of this one.
+        exit_timeout: how long the others may live on when one has ended, in seconds.
+        exit_mode: "any" or "leader": whose end counts.
+        start_mode: "all" or "leader": who is started.
+        rundir: the run directory of all of them; None: a new one.
+        cleanup: it is removed in the end although it was there before.
+        clique: how they share hosts: "single", "per-broker", "none", or a taskmap.
+    """
+
+    size: int
+    hosts: tuple[str, ...]
+    exit_timeout: float
+    exit_mode: str
+    start_mode: str
+    rundir: str | None
+    cleanup: bool
+    clique: str
+
+
+def _test_instance(parsed: Parsed) -> TestOptions | None:
+    text = parsed.value("test-size")
+    if text is None:
         for option in START.options:
             if option.name.startswith("test-") and parsed.has(option.name):
                 raise _fail(f"--{option.name} only works with --test-size")
-        return []
-    if not size.isascii() or not size.removeprefix("-").isdigit():
-        raise _fail(f"--test-size: '{size}' is not a number")
-    if int(size) <= 0:
+        return None
+    if not text.isascii() or not text.removeprefix("-").isdigit():
+        raise _fail(f"--test-size: '{text}' is not a number")
+    size = int(text)
+    if size <= 0:
         raise _fail("--test-size argument must be > 0")
     for name, choices in _CHOICES.items():
         choice = parsed.value(name)
         if choice is not None and choice not in choices:
             raise _fail(f"unknown --{name}: {choice}")
-    if int(size) > 1:
-        raise _fail(
-            f"--test-size={size}: several ranks need the overlay network, which this version of fluxlet"
-            " does not have yet; use --test-size=1"
-        )
-    words = []
+    hosts: tuple[str, ...] = ()
     if parsed.has("test-hosts"):
-        words.append(f"-Shostname={parsed.value('test-hosts')}")
-    if parsed.has("test-rundir"):
-        words.append(f"-Srundir={parsed.value('test-rundir')}")
-        if parsed.has("test-rundir-cleanup"):
-            words.append("-Srundir-cleanup=1")
-    return words
+        from flux.hostlist import Hostlist  # rarely needed
+
+        try:
+            hosts = tuple(Hostlist(parsed.value("test-hosts") or ""))
+        except ValueError as exc:
+            raise _fail(f"--test-hosts: {exc}") from None
+        if len(hosts) != size:
+            raise _fail("--test-hosts hostlist has incorrect size")
+    try:
+        timeout = parse_fsd(parsed.value("test-exit-timeout") or "20s")
+    except ValueError:
+        raise _fail("--test-exit-timeout: not a duration") from None
+    return TestOptions(
+        size,
+        hosts,
+        timeout,
+        parsed.value("test-exit-mode") or "any",
+        parsed.value("test-start-mode") or "all",
+        parsed.value("test-rundir"),
+        parsed.has("test-rundir-cleanup"),
+        parsed.value("test-pmi-clique") or "single",
+    )

@@ -416,7 +416,7 @@ class Router:
         """To the children first, then to local subscribers."""
         message.routes = (self.uuid,)
         message.flags |= FLUX_MSGFLAG_ROUTE
-        deliveries: list[Delivery] = [(child, message.copy()) for child in self.children.values()]
+        deliveries: list[Delivery] = [(child, message) for child in self.children.values()]
         found = self.subscribers(message.topic_bytes or b"")
         if message.flags & FLUX_MSGFLAG_PRIVATE:
             found = [endpoint for endpoint in found if endpoint.may_see(message)]

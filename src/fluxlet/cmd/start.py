@@ -20,10 +20,14 @@ def main(argv: list[str]) -> int:
     """Runs `flux start`; returns the exit code."""
     try:
         options = StartOptions(argv, conf_builtin_get("confdir"))
-        broker = BrokerOptions(options.broker, options.testing)
+        broker = BrokerOptions(options.broker)
     except UsageError as exc:
         print(exc.text, file=sys.stderr)
         return exc.status
+    if options.test is not None:
+        from fluxlet.cmd.test_instance import run_test_instance  # who wants one broker does not pay for it
+
+        leave(run_test_instance(options, options.test))
     flux = front_end()
     words = [*options.wrap, *([flux] if flux else [sys.executable, "-m", "fluxlet"]), "broker", *options.broker]
     if options.verbose:
@@ -36,7 +40,4 @@ def main(argv: list[str]) -> int:
         except OSError as exc:
             print(f"flux-start: {words[0]}: {exc.strerror}", file=sys.stderr)
             return 1
-    code = run_broker(broker)
-    if options.testing and code:
-        print(f"flux-start: 0 (pid {os.getpid()}) exited with rc={code}", file=sys.stderr)
-    leave(code)
+    leave(run_broker(broker))

@@ -12,21 +12,28 @@ import math
 from collections.abc import Callable
 from syslog import LOG_CRIT, LOG_ERR
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from flux.brokermod import request_handler
-from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGFLAG_STREAMING
+from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGFLAG_STREAMING, FLUX_MSGTYPE_CONTROL
 from flux.core.handle import Flux
 from flux.message import Message
 from flux.util.durations import parse_fsd
 from fluxlet.broker.attributes import DEFAULTS
 from fluxlet.broker.broker import Broker
+from fluxlet.broker.router import Peer
+from fluxlet.broker.trace import Trace
+from fluxlet.broker.trace import TraceRequest as ModuleTraceRequest
 from fluxlet.config_table import read_table
-from fluxlet.overlay.subtree import Child, Subtree, Tree
+from fluxlet.overlay.subtree import Child, Subtree
+from fluxlet.overlay.topology import Custom, Topology
 from fluxlet.payload import cut, decode, read_object
 from fluxlet.service import Service, check_no_payload, may_end, require_streaming
+
+if TYPE_CHECKING:
+    from fluxlet.broker.overlay_port import OverlayPort
 
 _TABLE: dict[str, type] = {
     "topo": str,
@@ -72,17 +79,48 @@ class TraceRequest(msgspec.Struct):
     full: bool = False
 
 
+class OverlayTrace(Trace):
+    """One client's trace of what neighbours send and get.
+
+    Args:
+        request: the streaming request that it answers.
+        wanted: its payload.
+    """
+
+    def __init__(self, request: Message, wanted: TraceRequest) -> None:
+        names = [] if wanted.nodeid == -1 else [str(wanted.nodeid)]
+        super().__init__(request, ModuleTraceRequest(names, wanted.typemask, wanted.topic_glob, wanted.full))
+
+    def shown(self, prefix: str, rank: int, message: Message) -> dict[str, Any] | None:
+        """What to tell of a message from or to a rank, -1: all children; None if it is not wanted."""
+        if not self.concerns(str(rank)):
+            return None
+        entry = self.entry(prefix, "", message)
+        if entry is not None:
+            del entry["name"]
+            entry["rank"] = rank
+            if entry["payload"] is None:
+                del entry["payload"]
+            if message._type == FLUX_MSGTYPE_CONTROL:
+                names = ("heartbeat", "status", "disconnect")
+                name = names[message.aux1] if message.aux1 < len(names) else "unknown"
+                entry["topic"] = f"{name} {message.aux2}"
+        return entry
+
+
 class Overlay(Service):
     """Tells how the tree below this rank does. Raises OSError(EINVAL) for a table `[tbon]` that will not do."""
 
     def __init__(self, handle: Flux, broker: Broker) -> None:
         super().__init__(handle, broker)
-        self.subtree = Subtree(Tree(broker.rank), monotonic())
+        self.port: OverlayPort | None = None
+        """Where the other brokers are reached; None: there are none, or somebody else connects them."""
+        self.subtree = Subtree(Custom(broker.rank + 1, "custom", ()), broker.rank, monotonic())
         self.status_changed: Callable[[str], None] = lambda status: None
         """Called with this rank's status when that has changed."""
         self._health: list[Message] = []
         self._monitors: list[Message] = []
-        self._traces: list[Message] = []
+        self._traces: list[OverlayTrace] = []
         visible = broker.attributes.visible
         for name, value in self._table(broker.config).items():
             # What the command line says goes over it.
@@ -91,14 +129,14 @@ class Overlay(Service):
 
     def stop_service(self) -> None:
         """Nobody will hear of changes any more."""
-        self.abandon((*self._health, *self._monitors, *self._traces))
+        self.abandon((*self._health, *self._monitors, *(trace.request for trace in self._traces)))
         self._health, self._monitors, self._traces = [], [], []
 
     # For whoever connects the brokers.
 
-    def grow(self, tree: Tree) -> None:
-        """This rank is at the root of `tree`; its children are not there yet."""
-        self.subtree = Subtree(tree, monotonic())
+    def grow(self, topology: Topology) -> None:
+        """The shape of the instance; children are not there yet."""
+        self.subtree = Subtree(topology, self.broker.rank, monotonic())
 
     def child_is(self, rank: int, status: str, error: str = "") -> None:
         """A direct child's status has changed. Raises KeyError for another rank.
@@ -126,6 +164,12 @@ class Overlay(Service):
         if child.torpid != torpid:
             child.torpid = torpid
             self._tell_monitors(child)
+
+    def child_refused(self, rank: int, error: str) -> None:
+        """A direct child was not let in: who asks how it does hears why."""
+        child = self.subtree.children[rank]
+        if not child.online:
+            child.error = error
 
     def _tell_health(self) -> None:
         for request in tuple(self._health):
@@ -155,11 +199,9 @@ class Overlay(Service):
             rank = decode(msg, RankRequest).rank
         except OSError:
             raise OSError(errno.EPROTO, None) from None
-        tree = self.subtree.tree
-        child = self.subtree.children.get(rank)
-        if rank != tree.rank and child is None:
+        if rank != self.subtree.rank and rank not in self.subtree.children:
             raise OSError(errno.ENOENT, "requested rank is not this broker or its direct child")
-        self.handle.respond(msg, (tree if child is None else child.tree).describe())
+        self.handle.respond(msg, self.subtree.topology.describe(rank))
 
     @request_handler("monitor")
     def monitor(self, msg: Message) -> None:
@@ -187,18 +229,31 @@ class Overlay(Service):
         }
         self.handle.respond(msg, stats)
 
+    @property
+    def tracing(self) -> bool:
+        """Whether anybody wants to see messages."""
+        return bool(self._traces)
+
+    def show(self, prefix: str, peer: Peer | None, message: Message) -> None:
+        """Shows a message that a peer has sent or gets (`rx`, `tx`) to those who want to see it."""
+        rank = -1 if peer is None else peer.rank
+        for trace in tuple(self._traces):
+            entry = trace.shown(prefix, rank, message)
+            if entry is not None:
+                self.handle.respond(trace.request, entry)
+
     @request_handler("trace")
     def trace(self, msg: Message) -> None:
         """Payload: `TraceRequest`; a stream of the messages of peers. A rank without any has nothing to show."""
         require_streaming(msg)
-        decode(msg, TraceRequest)
-        self._traces.append(msg)
+        self._traces.append(OverlayTrace(msg, decode(msg, TraceRequest)))
 
     @request_handler("disconnect", allow_guest=True)
     def disconnect(self, msg: Message) -> None:
         """A client has gone: its streams end."""
-        for streams in (self._health, self._monitors, self._traces):
+        for streams in (self._health, self._monitors):
             streams[:] = [request for request in streams if not may_end(request, msg)]
+        self._traces = [trace for trace in self._traces if not may_end(trace.request, msg)]
 
     # What can be ordered.
 
@@ -211,15 +266,22 @@ class Overlay(Service):
             raise OSError(errno.ENOENT, "requested rank is not this broker's direct child")
         if not child.online:
             raise OSError(errno.EINVAL, f"rank {rank} is already {child.status}")
+        if self.port is not None:
+            self.port.disconnect_child(rank)
+        else:
+            self._cut(rank, child.size)
+        self.answer(msg)
+
+    def _cut(self, rank: int, size: int) -> None:
+        """Gives up a child that somebody else has connected."""
         text = f"{self._host(rank)} (rank {rank}) disconnected by request"
-        if child.tree.size > 1:
-            text += f" and severed contact with {child.tree.size - 1} other nodes"
+        if size > 1:
+            text += f" and severed contact with {size - 1} other nodes"
         self.broker.log.write(LOG_ERR, text)
         self.child_is(rank, "lost", "administrative disconnect")
         peer = self.broker.router.children.get(rank)
         if peer is not None:
             self.broker.route(self.broker.router.detach(peer))
-        self.answer(msg)
 
     @request_handler("disconnect-parent")
     def disconnect_parent(self, msg: Message) -> None:
@@ -229,7 +291,9 @@ class Overlay(Service):
         reason = cut(decode(msg, ReasonRequest).reason)
         self.broker.log.write(LOG_CRIT, f"disconnecting: {reason}")
         parent = self.broker.router.parent
-        if parent is not None:
+        if self.port is not None:
+            self.port.lose_parent()
+        elif parent is not None:
             self.broker.route(self.broker.router.detach(parent, "overlay disconnect"))
             if self.broker.state is not None:
                 self.broker.state.post("parent-fail")

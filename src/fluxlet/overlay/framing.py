@@ -45,9 +45,7 @@ def to_parts(message: Message) -> list[bytes]:
         parts.append(message.topic_bytes or b"")
     if flags & FLUX_MSGFLAG_PAYLOAD:
         parts.append(message.raw or b"")
-    parts.append(
-        _pack(0x8E, 1, message._type, flags, message._userid, message._rolemask, message.aux1, message.aux2)
-    )
+    parts.append(_pack(0x8E, 1, message._type, flags, message._userid, message._rolemask, message.aux1, message.aux2))
     return parts
 
 

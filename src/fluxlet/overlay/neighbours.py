@@ -170,6 +170,7 @@ class Neighbours:
         self._ranks: dict[int, Neighbour] = {}
         self._spent: dict[int, str] = {}  # the last uuid of a child that is gone
         self._wanted = False  # hello is said, and not answered
+        self._status = self._told = ""  # of our subtree, and what the parent was told of it
         self._parting = False  # goodbye is said
         self._sent = self._sent_before = 0  # messages to the parent
         self._idle_since = 0.0
@@ -344,6 +345,7 @@ class Neighbours:
     def say_hello(self, hostname: str, status: str, now: float) -> None:
         """Asks the parent to let us in; `status` is that of our subtree."""
         self._wanted = True
+        self._status = self._told = status
         self._idle_since = now
         hello = Hello(self.router.rank, self.version, self.router.uuid.decode(), STATUSES.index(status), hostname)
         message = Message.request(_HELLO, _encode(hello) + b"\0", FLUX_NODEID_ANY)
@@ -386,6 +388,7 @@ class Neighbours:
             return
         self.router.attach(Neighbour(self.port, rank, uuid.encode("utf-8", "surrogateescape"), True, now))
         self.port.log(LOG_DEBUG, f"hello parent {rank} {uuid}")
+        self.report_status(self._status)
         self.port.parent_found()
 
     def _parent_control(self, message: Message) -> None:
@@ -439,7 +442,9 @@ class Neighbours:
 
     def report_status(self, status: str) -> None:
         """The status of our subtree has changed: the parent is told."""
-        if self.router.parent is not None and not self._parting:
+        self._status = status
+        if self.router.parent is not None and not self._parting and status != self._told:
+            self._told = status
             self.port.to_parent(control(STATUS, STATUSES.index(status)))
 
     def sent_to_parent(self) -> None:

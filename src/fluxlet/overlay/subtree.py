@@ -9,42 +9,14 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from fluxlet.overlay.topology import Topology
 
 #: Names of statuses, as their numbers on the wire have it.
 STATUSES = ("unknown", "full", "partial", "degraded", "lost", "offline")
 ONLINE = frozenset(("full", "partial", "degraded"))
-
-
-class Tree:
-    """A rank and all that is below it.
-
-    Args:
-        rank: at the root.
-        children: the trees of its direct children.
-
-    `size` counts all ranks, the root too.
-    """
-
-    def __init__(self, rank: int, children: Sequence[Tree] = ()) -> None:
-        self.rank = rank
-        self.children = tuple(children)
-        self.size: int = 1 + sum(child.size for child in self.children)
-
-    @classmethod
-    def of(cls, rank: int, parents: Sequence[int]) -> Tree:
-        """The tree below `rank`; `parents` has the parent of each rank, which is always a lower one, -1 for rank 0."""
-        below: dict[int, list[Tree]] = {}
-        for number in range(len(parents) - 1, rank, -1):
-            tree = cls(number, below.pop(number, [])[::-1])
-            below.setdefault(parents[number], []).append(tree)
-        return cls(rank, below.get(rank, [])[::-1])
-
-    def describe(self) -> dict[str, Any]:
-        """As `overlay.topology` answers it."""
-        return {"rank": self.rank, "size": self.size, "children": [child.describe() for child in self.children]}
 
 
 @dataclass
@@ -52,22 +24,19 @@ class Child:
     """A direct child.
 
     Args:
-        tree: itself and what is below it.
+        rank: its rank.
+        size: how many ranks there are at it and below it.
         since: when its status changed last.
         error: why it is not online.
         torpid: it has not been heard of for a while.
     """
 
-    tree: Tree
+    rank: int
+    size: int
     since: float
     status: str = "offline"
     error: str = ""
     torpid: bool = False
-
-    @property
-    def rank(self) -> int:
-        """Its rank."""
-        return self.tree.rank
 
     @property
     def online(self) -> bool:
@@ -79,13 +48,15 @@ class Subtree:
     """The status of a broker and of its children.
 
     Args:
-        tree: the broker's.
+        topology: the shape of the instance.
+        rank: of the broker.
         now: the time, in seconds; as of all methods.
     """
 
-    def __init__(self, tree: Tree, now: float) -> None:
-        self.tree = tree
-        self.children = {child.rank: Child(child, now) for child in tree.children}
+    def __init__(self, topology: Topology, rank: int, now: float) -> None:
+        self.topology = topology
+        self.rank = rank
+        self.children = {child: Child(child, topology.subtree_size(child), now) for child in topology.children(rank)}
         self.status = self._derived()
         self.since = now
 
@@ -115,4 +86,4 @@ class Subtree:
             if child.error:
                 entry["error"] = child.error
             children.append(entry)
-        return {"rank": self.tree.rank, "status": self.status, "duration": now - self.since, "children": children}
+        return {"rank": self.rank, "status": self.status, "duration": now - self.since, "children": children}

@@ -38,6 +38,7 @@ from flux.reactor import Reactor
 from flux.reactor.events import Event, SourceEvent
 from fluxlet.overlay.certificate import Certificate
 from fluxlet.overlay.framing import from_parts, to_parts
+from fluxlet.overlay.settings import Settings
 
 #: Messages taken from one socket before the loop looks after everybody else.
 _BATCH = 256
@@ -85,32 +86,6 @@ class Handler(Protocol):
 
     def parent_gone(self) -> None:
         """The connection with the parent has ended."""
-
-
-class Settings:
-    """Options of the sockets.
-
-    Args:
-        io_threads: of ZeroMQ.
-        child_rcvhwm: messages that a child may have waiting to be read; 0: any number.
-        tcp_user_timeout: how long sent data may stay without acknowledgement, in seconds; 0: as the system has it.
-        connect_timeout: how long one attempt to connect may take, in seconds; 0: as the system has it.
-        ipv6: use it where there is.
-    """
-
-    def __init__(
-        self,
-        io_threads: int = 1,
-        child_rcvhwm: int = 0,
-        tcp_user_timeout: float = 20.0,
-        connect_timeout: float = 30.0,
-        ipv6: bool = False,
-    ) -> None:
-        self.io_threads = io_threads
-        self.child_rcvhwm = child_rcvhwm
-        self.tcp_user_timeout = tcp_user_timeout
-        self.connect_timeout = connect_timeout
-        self.ipv6 = ipv6
 
 
 class Transport:
@@ -167,7 +142,9 @@ class Transport:
                 router.bind(endpoint)
             except zmq.ZMQError as exc:
                 raise OSError(exc.errno or errno.EIO, f"cannot bind to {endpoint}: {exc.strerror}") from None
-            bound.append(router.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
+            endpoint_bytes = router.getsockopt(zmq.LAST_ENDPOINT)
+            assert isinstance(endpoint_bytes, bytes)
+            bound.append(endpoint_bytes.rstrip(b"\0").decode())
         return bound
 
     def connect(self, endpoint: str, server_key: str, identity: bytes) -> None:
@@ -252,7 +229,7 @@ class Transport:
         something = bool(self._unreachable)
         for watched in self._watched:
             if watched.used:
-                watched.used = bool(watched.sock.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+                watched.used = bool(int(watched.sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
                 something |= watched.used
         if something:
             source.reactor.source_ready(source)
@@ -294,7 +271,7 @@ class Transport:
         # What ended before this one has begun is known by now, and shall not be taken for the end of this one.
         for monitor, is_parent in self._monitors:
             self._read_monitor(monitor, is_parent)
-        fd = int(frames[0].get("__fd"))
+        fd = int(str(frames[0].get("__fd")))
         self._by_fd[fd] = uuid
         self._fds[uuid] = fd
         return [frame.bytes for frame in frames]

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fluxlet.overlay.subtree import Subtree, Tree
+from fluxlet.overlay.subtree import Subtree
+from fluxlet.overlay.topology import Custom
 
-CHAIN = Tree.of(0, [-1, 0, 1, 2])
-FORK = Tree.of(0, [-1, 0, 0])
-
-
-def test_trees_come_from_parents() -> None:
-    assert Tree.of(0, [-1, 0, 0, 1]).describe() == {
-        "rank": 0,
-        "size": 4,
-        "children": [
-            {"rank": 1, "size": 2, "children": [{"rank": 3, "size": 1, "children": []}]},
-            {"rank": 2, "size": 1, "children": []},
-        ],
-    }
-    assert Tree.of(1, [-1, 0, 0, 1]).describe() == {
-        "rank": 1,
-        "size": 2,
-        "children": [{"rank": 3, "size": 1, "children": []}],
-    }
-    assert Tree.of(2, [-1, 0, 0, 1]).size == 1
+CHAIN = Custom(4, "custom", [-1, 0, 1, 2])
+FORK = Custom(3, "custom", [-1, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -40,19 +24,19 @@ def test_trees_come_from_parents() -> None:
     ],
 )
 def test_own_status_is_the_worst_that_follows(first: str, second: str, own: str) -> None:
-    subtree = Subtree(FORK, 0.0)
+    subtree = Subtree(FORK, 0, 0.0)
     subtree.update(1, first, 1.0)
     subtree.update(2, second, 2.0)
     assert subtree.status == own
 
 
 def test_a_leaf_is_full_and_a_parent_waits_for_its_children() -> None:
-    assert Subtree(Tree(3), 0.0).status == "full"
-    assert Subtree(CHAIN, 0.0).status == "partial"
+    assert Subtree(FORK, 2, 0.0).status == "full"
+    assert Subtree(CHAIN, 0, 0.0).status == "partial"
 
 
 def test_durations_count_from_the_change() -> None:
-    subtree = Subtree(FORK, 10.0)
+    subtree = Subtree(FORK, 0, 10.0)
     assert subtree.update(1, "full", 11.0) is False
     assert subtree.update(2, "full", 12.0) is True
     assert subtree.update(2, "full", 13.0) is False
@@ -68,7 +52,7 @@ def test_durations_count_from_the_change() -> None:
 
 
 def test_the_reason_is_there_while_it_is_not_online() -> None:
-    subtree = Subtree(Tree.of(0, [-1, 0]), 0.0)
+    subtree = Subtree(Custom(2, "custom", ()), 0, 0.0)
     subtree.update(1, "lost", 1.0, "lost connection")
     assert subtree.health(1.0)["children"] == [
         {"rank": 1, "status": "lost", "duration": 0.0, "error": "lost connection"}

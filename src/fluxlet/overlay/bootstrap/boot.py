@@ -11,11 +11,14 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flux.util.durations import parse_fsd
+from fluxlet.overlay.settings import Settings
 from fluxlet.overlay.topology import Topology, TopologyError
-from fluxlet.overlay.zmq import Settings, Transport
+
+if TYPE_CHECKING:
+    from fluxlet.overlay.zmq import Transport  # who is alone does not pay for it
 
 _DEFAULT_TOPOLOGY = "kary:32"
 
@@ -89,7 +92,9 @@ class Local:
             return f"kary:{self.attributes['tbon.fanout']}"
         return self.setting("topo", default)
 
-    def topology(self, size: int, error: str, default: str = _DEFAULT_TOPOLOGY, parents: Sequence[int] = ()) -> Topology:
+    def topology(
+        self, size: int, error: str, default: str = _DEFAULT_TOPOLOGY, parents: Sequence[int] = ()
+    ) -> Topology:
         """The shape of the tree. Raises BootError; its text begins with `error`, in which {} is what the user says."""
         uri = self.topology_uri(default)
         try:
