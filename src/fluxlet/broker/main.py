@@ -230,7 +230,7 @@ def _assemble_rank(
         raise StartError(f"{socket_path}: {exc.strerror}") from None
     if directories["rundir-cleanup"] == "0" or os.path.dirname(socket_path) != directories["rundir"]:
         leftovers.add(socket_path)
-    _link_front_end(directories["rundir"] or ".", front_end, leftovers)
+    _link_front_end(directories["rundir"] or ".", front_end, leftovers, method.rank)
     _become_broker(method.rank)
     try:
         load_first(broker)
@@ -358,14 +358,17 @@ def _directories(
     return rundir.socket_path(settings.get("local-uri"), attributes["rundir"] or ".", rank), attributes
 
 
-def _link_front_end(directory: str, front_end: str | None, leftovers: _Leftovers) -> None:
+def _link_front_end(directory: str, front_end: str | None, leftovers: _Leftovers, rank: int) -> None:
     """Makes DIRECTORY/bin/flux: what a remote client that knows only the socket's place runs."""
     bin_directory = os.path.join(directory, "bin")
     link = os.path.join(bin_directory, "flux")
     try:
-        if not os.path.isdir(bin_directory):
+        try:
             os.mkdir(bin_directory, 0o700)
             leftovers.add(bin_directory)
+        except FileExistsError:
+            if rank:
+                return  # the ranks of a host may share the directory: one of them is enough
         if os.path.lexists(link):
             os.unlink(link)
         if front_end is not None:

@@ -42,7 +42,7 @@ class Instance:
     """A Flux instance, from `start` to `stop`, or as a context manager.
 
     Args:
-        size: the number of brokers. Must be 1 until there is an overlay network.
+        size: the number of brokers: that many processes on this host.
         config: the instance's configuration: a dict, or the path of a TOML or JSON file or of a directory of
             TOML files. None: none, whatever FLUX_CONF_DIR says.
         attributes: broker attributes to set (spec 03, 9.2), e.g. ``{"log-stderr-level": "7"}``.
@@ -65,10 +65,9 @@ class Instance:
         if size < 1:
             raise ValueError(f"size={size}: an instance has at least one broker")
         if size > 1:
-            raise ValueError(
-                f"size={size}: several ranks need the overlay network, which this version of fluxlet does not have"
-                " yet; use size=1"
-            )
+            for name, value in (attributes or {}).items():
+                if "," in value:
+                    raise ValueError(f"{name}={value}: with several brokers, attributes cannot have commas")
         self.size = size
         self.timeout = timeout
         self._words = _options(config, attributes or {})
@@ -91,8 +90,13 @@ class Instance:
         if self._lifeline is not None:
             raise RuntimeError("the instance is running already")
         self._environ = {}
-        # Not by `flux start`, which is the same broker but splits attributes at commas.
-        words = [sys.executable, "-P", "-m", "fluxlet", "broker", *self._words, sys.executable, "-I", "-S", _LIFELINE]
+        # Not by `flux start` if there is one broker: it is the same, but attributes are split at commas.
+        command = ["broker"]
+        if self.size > 1:
+            # A rank that a test kills does not end the others.
+            command = ["start", f"--test-size={self.size}", "--test-exit-mode=leader"]
+        fluxlet = [sys.executable, "-P", "-m", "fluxlet", *command, *self._words]
+        words = [*fluxlet, sys.executable, "-I", "-S", _LIFELINE]
         with ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.enter_context(ours)
@@ -251,8 +255,23 @@ class Instance:
 
     @property
     def pid(self) -> int:
-        """The process of the broker."""
+        """The process of the broker; with several brokers, that of `flux start`, which they end with."""
         return self._started().pid
+
+    def rank_uri(self, rank: int) -> str:
+        """The URI of the broker of a rank. Raises ValueError if there is no such rank."""
+        if not 0 <= rank < self.size:
+            raise ValueError(f"rank={rank}: the instance has {self.size} brokers")
+        return self.uri if rank == 0 else f"local://{self.rundir}/local-{rank}"
+
+    def rank_pid(self, rank: int) -> int:
+        """The process of the broker of a rank. Raises OSError if it cannot be asked."""
+        with self.handle(rank) as handle:
+            return int(handle.attr_get("broker.pid"))
+
+    def kill_rank(self, rank: int, signum: int = signal.SIGKILL) -> None:
+        """Sends a signal to the broker of a rank; by default it ends without warning, as a crash would have it."""
+        os.kill(self.rank_pid(rank), signum)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -289,11 +308,11 @@ class Instance:
 
     # What to do with it.
 
-    def handle(self) -> Flux:
-        """A new connection. Raises OSError if the instance does not run."""
+    def handle(self, rank: int = 0) -> Flux:
+        """A new connection, with the broker of a rank. Raises OSError if that does not run."""
         from flux.core.handle import Flux
 
-        return Flux(self.uri)
+        return Flux(self.rank_uri(rank))
 
     def aio(self) -> AsyncFlux:
         """A new connection for asyncio: ``async with instance.aio() as h``."""

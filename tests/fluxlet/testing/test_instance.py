@@ -152,7 +152,6 @@ def test_the_configuration_may_be_a_path(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        (2, r"size=2: several ranks need the overlay network, .* use size=1"),
         (0, "size=0: an instance has at least one broker"),
         (-1, "size=-1: an instance has at least one broker"),
     ],
