@@ -341,6 +341,8 @@ def _directories(
     cleaned = set()
     for name in ("rundir", "statedir"):
         given = settings.get(name)
+        if rank and given is None and name == "statedir":
+            continue  # what lasts is kept by rank 0
         parent, warning = rundir.default_parent(name, os.environ.get("TMPDIR"))
         if given is None:
             if warning:
