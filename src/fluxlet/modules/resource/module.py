@@ -9,28 +9,36 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-from syslog import LOG_ERR, LOG_WARNING
+from syslog import LOG_ERR
 from time import time
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import Any
 
 from flux.brokermod import request_handler
-from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_NODEID_UPSTREAM, FLUX_RPC_NORESPONSE, FLUX_RPC_STREAMING
+from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_RPC_NORESPONSE
 from flux.core.codec import dump_payload
 from flux.core.future_state import RpcState
 from flux.core.handle import Flux
 from flux.hostlist import Hostlist
 from flux.idset import IDset
 from flux.message import Message
-from flux.resource.Rv1Set import Node, Rv1Set, unmask
+from flux.resource.Rv1Set import Rv1Set, unmask
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.resource.acquisition import Acquisition, mask_of, ranks_of
-from fluxlet.modules.resource.discovery import discover, local_topology, read_topology
+from fluxlet.modules.resource.discovery import local_topology
 from fluxlet.modules.resource.drains import OVERWRITES, Drain, Drains, idset
+from fluxlet.modules.resource.inventory import Inventory, read_topologies
 from fluxlet.modules.resource.journal import Journal
-from fluxlet.modules.resource.settings import Settings, differences, fake_r, read_r, read_text, rerank
+from fluxlet.modules.resource.monitor import Monitor
+from fluxlet.modules.resource.requests import (
+    CancelRequest,
+    DrainRequest,
+    ExpirationRequest,
+    RanksRequest,
+    ReduceRequest,
+    ReloadRequest,
+    WaitupRequest,
+)
+from fluxlet.modules.resource.settings import Settings, fake_r, read_r, read_text
 from fluxlet.modules.resource.store import (
     CHECKPOINT_KEY,
     EVENTLOG_KEY,
@@ -42,56 +50,6 @@ from fluxlet.modules.resource.store import (
 )
 from fluxlet.payload import cut, decode, read_object
 from fluxlet.service import Service, may_end, require_streaming, sender
-
-if TYPE_CHECKING:
-    from fluxlet.modules.resource.parent import ParentResources
-
-
-class DrainRequest(msgspec.Struct):
-    """Payload of resource.drain and resource.undrain: an idset or hostlist, why, and what if there is a reason."""
-
-    targets: str
-    reason: str | None = None
-    mode: str | None = None
-
-
-class ReloadRequest(msgspec.Struct):
-    """Payload of resource.reload: a file with R, or a directory of topologies; ranks over the size are taken."""
-
-    path: str
-    xml: bool = False
-    force: bool = False
-
-
-class ExpirationRequest(msgspec.Struct):
-    """Payload of resource.expiration-update: seconds since the epoch."""
-
-    expiration: float
-
-
-class ReduceRequest(msgspec.Struct):
-    """Payload of resource.topo-reduce: what so many ranks have."""
-
-    count: int
-    resource: dict[str, Any]
-
-
-class CancelRequest(msgspec.Struct):
-    """Payload of resource.acquire-cancel and resource.journal-cancel."""
-
-    matchtag: int
-
-
-class WaitupRequest(msgspec.Struct):
-    """Payload of resource.monitor-waitup: a number of ranks."""
-
-    up: int
-
-
-class RanksRequest(msgspec.Struct):
-    """Payload of resource.monitor-force-down."""
-
-    ranks: str
 
 
 class Resource(Service):
@@ -117,20 +75,14 @@ class Resource(Service):
         self.method = ""
         self.hosts: list[str] = self._hosts()
         self.size = max(int(broker.attributes.visible["size"]), self._fake_size())
-        self.online = 0
-        self.torpid = 0
-        self.excluded = 0
-        self._forced_down = 0
+        self.monitor = Monitor(self, self.size, self._happened, self._changed)
+        self.inventory = Inventory(self, self._define, self._expires)
         self._started = False
-        self._reduced: Rv1Set = Rv1Set()
-        self._reduced_count = 0
         self._acquired: Acquisition | None = None
         self._acquirer: Message | None = None  # whose first response has gone out, or will when R is known
         self._muted = False
         self._journal_watchers: list[Message] = []
-        self._waitups: list[tuple[Message, int]] = []
         self._status_waiters: list[Message] = []
-        self._parent: ParentResources | None = None
         if self.leader:
             self.store.load(self._loaded)
         else:
@@ -161,10 +113,9 @@ class Resource(Service):
         if self._acquirer is not None:
             self._end(self._acquirer, errno.ECANCELED, "the resource module was unloaded")
         self.abandon(self._journal_watchers)
-        self.abandon(request for request, _ in self._waitups)
+        self.abandon(self.monitor.waiting())
         self.abandon(self._status_waiters)
-        if self._parent is not None:
-            self._parent.close()
+        self.inventory.close()
 
     async def finish_service(self) -> None:
         """The drains are written down."""
@@ -190,44 +141,14 @@ class Resource(Service):
 
     # The start: other ranks.
 
-    def _local(self) -> Rv1Set:
-        """What this node has, under our rank."""
-        cores, gpus = discover(not self.settings.norestrict)
-        found = Rv1Set()
-        found.nodes[self.broker.rank] = Node(cores, gpus, self.broker.attributes.visible["hostname"])
-        found.name_ranks()
-        return found
-
     def _start_follower(self) -> None:
-        found = self._local()
-        payload = {"count": 1, "resource": found.to_dict()}
-        self.handle.rpc("resource.topo-reduce", payload, FLUX_NODEID_UPSTREAM, FLUX_RPC_NORESPONSE)
-        self._verify(found)
-
-    def _verify(self, found: Rv1Set) -> None:
-        """Has this rank drained if it is not what the configuration says."""
-        settings = self.settings
-        if settings.verify is None or settings.configured is None:
-            return
-        reason = differences(settings.verify, self.broker.rank, self._configured(), found)
-        if reason is None:
-            return
-        self.broker.log.write(LOG_ERR, reason, "resource")
-        if self.leader:
-            self._drained({self.broker.rank}, reason, 0, lambda number, text: None)
-        else:
+        found = self.inventory.local()
+        self.inventory.reduce(1, found)
+        reason = self.inventory.mismatch(found)
+        if reason is not None:
+            self.broker.log.write(LOG_ERR, reason, "resource")
             payload = {"targets": str(self.broker.rank), "reason": reason, "mode": "update"}
             self.handle.rpc("resource.drain", payload, 0, FLUX_RPC_NORESPONSE)
-
-    def _configured(self) -> Rv1Set:
-        made = self.settings.configured
-        assert made is not None
-        if self.settings.by_hosts:
-            try:
-                made = rerank(made, self.hosts)
-            except ValueError as exc:
-                raise OSError(errno.EINVAL, str(exc)) from None
-        return made
 
     # The start: rank 0.
 
@@ -240,11 +161,11 @@ class Resource(Service):
             self.broker.log.write(LOG_ERR, f"drains of before are lost: {exc}", "resource")
         self._started = True
         everybody = idset(set(range(self.size)))
-        context = {"ranks": everybody, "online": unmask(self.online), "nodelist": Hostlist(self.hosts).encode()}
+        context = {"ranks": everybody, "online": "", "nodelist": Hostlist(self.hosts).encode()}
         self._happened("restart", context)
         self._set_excluded(self.settings)
-        self._monitor()
-        self._find_r(r)
+        self.monitor.start("monitor-force-up" in self.args or self.settings.fake is not None)
+        self.inventory.find(r)
 
     def _restore(self, eventlog: str, checkpoint: str, now: float) -> None:
         since = 0.0
@@ -284,45 +205,6 @@ class Resource(Service):
                 found.add(places[0])
         return found
 
-    def _find_r(self, stored: str) -> None:
-        """Makes R, from the first source that has it."""
-        if self.settings.fake is not None:
-            self._define(fake_r(self.settings.fake), "configuration")
-        elif self.settings.configured is not None:
-            try:
-                configured = self._configured()
-            except OSError as exc:
-                self.broker.log.write(LOG_ERR, str(exc.strerror), "resource")
-                self._discover()
-                return
-            self._define(configured, "configuration")
-            self._verify(self._local())
-        elif stored:
-            try:
-                self._define(Rv1Set(stored, keep_scheduling=True), "kvs")
-            except (ValueError, TypeError, KeyError) as exc:
-                self.broker.log.write(LOG_ERR, f"resource.R: {exc}", "resource")
-                self._discover()
-        elif "jobid" in self.broker.attributes.visible and self.broker.attributes.visible.get("parent-uri"):
-            from fluxlet.modules.resource.parent import ParentResources  # only for an instance within another
-
-            self._parent = ParentResources(self, self._from_parent, self._expires)
-        else:
-            self._discover()
-
-    def _from_parent(self, r: Rv1Set | None) -> None:
-        """The instance that has started us has told what it gave us; None: it has not."""
-        if r is None:
-            self._discover()
-        elif len(r.nodes) != self.size or self.settings.rediscover:
-            self._reduced.set_expiration(r.get_expiration())
-            self._discover()
-        else:
-            self._define(r, "job-info")
-
-    def _discover(self) -> None:
-        self._reduce(1, self._local())
-
     @request_handler("topo-reduce")
     def topo_reduce(self, msg: Message) -> None:
         """Payload: `ReduceRequest`, from below; goes on upwards. No response."""
@@ -331,24 +213,13 @@ class Resource(Service):
             r = Rv1Set(request.resource)
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
             raise OSError(errno.EPROTO, f"bad payload of {msg.topic}: {exc}") from None
-        self._reduce(request.count, r)
-
-    def _reduce(self, count: int, r: Rv1Set) -> None:
-        if not self.leader:
-            payload = {"count": count, "resource": r.to_dict()}
-            self.handle.rpc("resource.topo-reduce", payload, FLUX_NODEID_UPSTREAM, FLUX_RPC_NORESPONSE)
-            return
-        self._reduced.append(r)
-        self._reduced_count += count
-        if self._reduced_count == int(self.broker.attributes.visible["size"]) and self.r is None:
-            self._reduced.name_ranks()
-            self._define(self._reduced, "dynamic-discovery")
+        self.inventory.reduce(request.count, r)
 
     def _define(self, r: Rv1Set, method: str) -> None:
         self.r = r
         self.method = method
         self._set_excluded(self.settings)
-        for rank in ranks_of(self.excluded) & self.drains.ranks.keys():
+        for rank in ranks_of(self.monitor.excluded) & self.drains.ranks.keys():
             self._undrained({rank}, "excluded by configuration", 0, lambda number, text: None)
         context = {"method": method}
         event = self._happened("resource-define", context, r.to_dict())
@@ -356,6 +227,11 @@ class Resource(Service):
         self.store.commit(operations, lambda number, text: None)
         if self._acquirer is not None:
             self._acquire(self._acquirer)
+        if self.settings.verify is not None and method == "configuration":
+            reason = self.inventory.mismatch(self.inventory.local())
+            if reason is not None:
+                self.broker.log.write(LOG_ERR, reason, "resource")
+                self._drained({self.broker.rank}, reason, 0, lambda number, text: None)
 
     # Events.
 
@@ -390,59 +266,18 @@ class Resource(Service):
 
     # Who is up.
 
-    def _monitor(self) -> None:
-        if "monitor-force-up" in self.args or self.settings.fake is not None:
-            self._is_online((1 << self.size) - 1)
-        else:
-            self._watch_group("broker.online", self._is_online)
-        self._watch_group("broker.torpid", self._is_torpid)
-
-    def _watch_group(self, name: str, then: Any) -> None:
-        def answered(future: Any) -> None:
-            try:
-                members = future.get()["members"]
-            except OSError as exc:
-                if exc.errno != errno.EHOSTUNREACH:  # groups has been unloaded before us
-                    self.broker.log.write(LOG_ERR, f"groups.get {name}: {exc.strerror}", "resource")
-                return
-            then(mask_of(set(IDset(members))))
-            future.reset()
-
-        self.handle.rpc("groups.get", {"name": name}, 0, FLUX_RPC_STREAMING).then(answered)
-
-    def _is_online(self, online: int) -> None:
-        online &= ~self._forced_down
-        came, went = online & ~self.online, self.online & ~online
-        self.online = online
-        if came:
-            self._happened("online", {"idset": unmask(came)})
-        if went:
-            self._happened("offline", {"idset": unmask(went)})
-        self._changed(0 if self.method == "configuration" else went)
-        for waiting in tuple(self._waitups):
-            if online.bit_count() >= waiting[1]:
-                self._waitups.remove(waiting)
-                self.answer(waiting[0])
-
-    def _is_torpid(self, torpid: int) -> None:
-        came, went = torpid & ~self.torpid, self.torpid & ~torpid
-        self.torpid = torpid
-        if came:
-            self._happened("torpid", {"idset": unmask(came)})
-        if went:
-            self._happened("lively", {"idset": unmask(went)})
-        self._changed()
-
     @property
     def up(self) -> int:
         """The ranks that jobs may use, as bits."""
-        return self.online & ~self.torpid & ~self.excluded & ~mask_of(set(self.drains.ranks))
+        monitor = self.monitor
+        return monitor.online & ~monitor.torpid & ~monitor.excluded & ~mask_of(set(self.drains.ranks))
 
     def _changed(self, gone: int = 0) -> None:
-        """Something about ranks has changed: the scheduler hears of it."""
+        """Ranks have come or gone, `gone` have gone offline: the scheduler hears of it."""
         if self._acquired is None:
             return
-        told = self._acquired.change(self.up, gone)
+        # Those of the configuration are there, and will be back.
+        told = self._acquired.change(self.up, 0 if self.method == "configuration" else gone)
         if told is not None:
             self._tell_acquirer(told)
 
@@ -450,24 +285,18 @@ class Resource(Service):
     def waitup(self, msg: Message) -> None:
         """Payload: `WaitupRequest`; answered once so many ranks are online."""
         self._require_leader(msg)
-        wanted = decode(msg, WaitupRequest).up
-        if not 0 <= wanted <= self.size:
-            raise OSError(errno.EPROTO, "up value is out of range")
-        if self.online.bit_count() >= wanted:
-            self.answer(msg)
-        else:
-            self._waitups.append((msg, wanted))
+        self.monitor.wait(msg, decode(msg, WaitupRequest).up)
 
     @request_handler("monitor-force-down")
     def force_down(self, msg: Message) -> None:
         """Payload: `RanksRequest`: these count as offline, for tests."""
         self._require_leader(msg)
         try:
-            self._forced_down |= mask_of(set(IDset(decode(msg, RanksRequest).ranks)))
+            ranks = mask_of(set(IDset(decode(msg, RanksRequest).ranks)))
         except ValueError as exc:
             raise OSError(errno.EPROTO, str(exc)) from None
         self.answer(msg)
-        self._is_online(self.online)
+        self.monitor.force_down(ranks)
 
     # The scheduler.
 
@@ -490,9 +319,9 @@ class Resource(Service):
     def _usable(self) -> Rv1Set:
         """R without the ranks that are excluded."""
         assert self.r is not None
-        if not self.excluded:
+        if not self.monitor.excluded:
             return self.r
-        usable = self.r.copy_ranks([rank for rank in self.r.nodes if not self.excluded >> rank & 1])
+        usable = self.r.copy_ranks([rank for rank in self.r.nodes if not self.monitor.excluded >> rank & 1])
         usable.scheduling = self.r.scheduling
         return usable
 
@@ -522,7 +351,7 @@ class Resource(Service):
         if self._acquirer is not None and may_end(self._acquirer, msg):
             self._acquirer = self._acquired = None
         self._journal_watchers = [request for request in self._journal_watchers if not may_end(request, msg)]
-        self._waitups = [waiting for waiting in self._waitups if not may_end(waiting[0], msg)]
+        self.monitor.forget(lambda request: may_end(request, msg))
         self._status_waiters = [request for request in self._status_waiters if sender(request) != sender(msg)]
 
     # Drains.
@@ -557,7 +386,7 @@ class Resource(Service):
         request = decode(msg, DrainRequest)
         ranks = self._targets(request.targets)
         reason = None if request.reason is None else cut(request.reason)
-        ranks = self.drains.drain(ranks, reason, request.mode, ranks_of(self.excluded))
+        ranks = self.drains.drain(ranks, reason, request.mode, ranks_of(self.monitor.excluded))
         self._drained(ranks, reason, OVERWRITES[request.mode], self._answering(msg))
 
     @request_handler("undrain")
@@ -622,10 +451,10 @@ class Resource(Service):
         payload = {
             "R": r,
             "drain": self.drains.describe(),
-            "online": unmask(self.online),
-            "offline": unmask(everybody & ~self.online),
-            "exclude": unmask(self.excluded),
-            "torpid": unmask(self.torpid),
+            "online": unmask(self.monitor.online),
+            "offline": unmask(everybody & ~self.monitor.online),
+            "exclude": unmask(self.monitor.excluded),
+            "torpid": unmask(self.monitor.torpid),
         }
         self.handle.respond(msg, payload)
 
@@ -689,7 +518,7 @@ class Resource(Service):
         if self._acquirer is not None:
             raise OSError(errno.EBUSY, "resources are busy (unload scheduler?)")
         try:
-            r = _read_topologies(request.path, self.hosts) if request.xml else read_r(request.path)
+            r = read_topologies(request.path, self.hosts) if request.xml else read_r(request.path)
         except ValueError as exc:
             raise OSError(errno.EINVAL, str(exc)) from None
         if max(r.nodes) >= self.size and not request.force:
@@ -729,34 +558,10 @@ class Resource(Service):
             ranks = set(IDset(text))
         except ValueError:
             ranks = self._ranks_on(text, "resource.exclude")
-        if ranks and max(ranks) >= self.size:
-            self.broker.log.write(LOG_WARNING, f"resource.exclude: {text} is out of range", "resource")
-            ranks = {rank for rank in ranks if rank < self.size}
-        self.excluded = mask_of(ranks)
-        self._changed()
+        self.monitor.exclude(ranks)
 
 
 def _plain(r: Rv1Set) -> dict[str, Any]:
     plain = r.to_dict()
     plain.pop("scheduling", None)
     return plain
-
-
-def _read_topologies(directory: str, hosts: list[str]) -> Rv1Set:
-    """The R of a directory of files RANK.xml. Raises ValueError."""
-    made = Rv1Set()
-    try:
-        for name in sorted(os.listdir(directory)):
-            stem, _, suffix = name.partition(".")
-            if not stem.isdecimal() or suffix != "xml":
-                continue
-            rank = int(stem)
-            host = hosts[rank] if rank < len(hosts) else f"rank{rank}"
-            host, cores, gpus = read_topology(read_text(os.path.join(directory, name)), host)
-            made.nodes[rank] = Node(cores, gpus, host)
-    except OSError as exc:
-        raise ValueError(f"{directory}: {exc.strerror}") from None
-    if not made.nodes:
-        raise ValueError(f"{directory}: no topologies there, which are called 0.xml, 1.xml and so on")
-    made.name_ranks()
-    return made

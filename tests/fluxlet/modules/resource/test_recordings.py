@@ -9,7 +9,7 @@ from in_process import BrokerThread, ask, until
 from service_recordings import Deviation, records, replay
 
 import flux
-from fluxlet.modules.resource import module
+from fluxlet.modules.resource import discovery
 
 TWO_CORES = [{"rank": "1-3", "children": {"core": "0-1"}}]
 Start = Callable[[str], BrokerThread]
@@ -18,7 +18,7 @@ Start = Callable[[str], BrokerThread]
 @pytest.fixture
 def four_ranks(start_broker: Callable[..., BrokerThread], monkeypatch: pytest.MonkeyPatch) -> Start:
     """A function that starts rank 0 of four, and says what the others would; it takes the hostlist."""
-    monkeypatch.setattr(module, "discover", lambda restrict: (0b11, 0))
+    monkeypatch.setattr(discovery, "discover", lambda restrict: (0b11, 0))
 
     def start(hostlist: str) -> BrokerThread:
         broker = start_broker({"size": "4", "hostlist": hostlist, "hostname": "vm"})
