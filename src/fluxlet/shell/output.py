@@ -119,18 +119,17 @@ class Output:
                     self._of_task[index, stream] = fd
 
     def _open(self, path: str, append: bool) -> int:
-        path = os.path.join(self.job.cwd, path)
-        fd = self._files.get(path)
+        full = os.path.join(self.job.cwd, path)
+        fd = self._files.get(full)
         if fd is None:
             # Not blocking while it is opened: a pipe that nobody reads is an error, and not the end of all jobs.
             flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_APPEND if append else os.O_TRUNC)
             try:
-                fd = os.open(path, flags, 0o666)
+                fd = os.open(full, flags, 0o666)
                 os.set_blocking(fd, True)
-                self._files[path] = fd
+                self._files[full] = fd
             except OSError as exc:
-                shown = os.path.relpath(path, self.job.cwd) if not os.path.isabs(path) else path
-                raise ShellError(f"open: {shown}: {exc.strerror}", "output") from None
+                raise ShellError(f"open: {path}: {exc.strerror}", "output") from None
         return fd
 
     def redirects(self) -> list[str]:
