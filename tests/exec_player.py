@@ -80,6 +80,7 @@ class JobPlayer:
         system: dict[str, Any] | None = None,
         reattach: bool = False,
         signed: str | None = None,
+        with_J: bool = True,
     ) -> Played:
         """Has job-exec start a job of our own.
 
@@ -87,6 +88,7 @@ class JobPlayer:
             limit: seconds until its allocation expires; 0 for never.
             system: more attributes.
             signed: J, if it is not to be the job's.
+            with_J: whether there is to be a J.
         """
         self._next += 1 << 24
         job = self.jobs[self._next] = Played(self._next)
@@ -109,7 +111,8 @@ class JobPlayer:
         if signed is None:
             signed = f"e30=.{base64.b64encode(json.dumps(jobspec).encode()).decode()}.none"
         value = {"ver": 1, "type": "val", "data": base64.b64encode(signed.encode()).decode()}
-        self.commit([{"key": f"{fluid.kvs(job.id)}.J", "flags": 0, "dirent": value}])
+        if with_J:
+            self.commit([{"key": f"{fluid.kvs(job.id)}.J", "flags": 0, "dirent": value}])
         del jobspec["attributes"]["system"]["environment"]
         now = time.time()
         execution = {
@@ -214,8 +217,12 @@ class JobPlayer:
         return base64.b64decode(answer["val"]["data"]).decode()
 
     def events(self, job: Played, key: str = "exec.eventlog") -> list[dict[str, Any]]:
-        """The entries of an eventlog of a job."""
-        return [json.loads(line) for line in self.guest(job, key).splitlines()]
+        """The entries of an eventlog of a job; none if it is not there yet."""
+        try:
+            text = self.guest(job, key)
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in text.splitlines()]
 
     def output(self, job: Played, stream: str = "stdout", rank: int | None = None) -> str:
         """What its tasks have written, of one task or all."""

@@ -65,6 +65,12 @@ class AttachRequest(msgspec.Struct):
     token: str
 
 
+class CleanRequest(msgspec.Struct):
+    """Payload of job-shell.clean."""
+
+    names: list[str]
+
+
 _decode_run = msgspec.json.Decoder(RunRequest).decode
 _decode_report = msgspec.json.Decoder(ReportRequest).decode
 
@@ -157,6 +163,22 @@ class JobShell(Service):
     def _kill(self) -> None:
         if self.child is not None:
             self.child.kill()
+
+    @request_handler("clean")
+    def clean(self, msg: Message) -> None:
+        """Payload `{"names": [s]}`: directories of jobs that a lost shell has left in rundir are removed. No answer."""
+        rundir = self.broker.attributes.visible["rundir"]
+        names = [name for name in decode(msg, CleanRequest).names if name.startswith("jobtmp-") and "/" not in name]
+        if names:
+            # They may hold anything: not in the broker's own time.
+            environ = program_environment(os.environ, self.broker.attributes.visible["local-uri"])
+            argv = ["rm", "-rf", "--", *(os.path.join(rundir, name) for name in names)]
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                guardian = self.broker.life.guardian if self.broker.life is not None else None
+                Child(self.broker.reactor, guardian, "/bin/rm", argv, environ, (null, 0), lambda code: None)
+            finally:
+                os.close(null)
 
     # For the shell.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flux.constants import FLUX_RPC_NORESPONSE, FLUX_RPC_STREAMING
+from flux.core.codec import dump_payload
 from flux.core.future_state import RpcState
 from fluxlet.modules.job_exec.job import Barrier, ExecJob
 
@@ -217,6 +218,13 @@ class Resident:
             if lost.status >= 256 and not job.started_at:
                 self.service.exception(job, "exec", lost.text)
             self.service.shell_ended(job, _shell_of(job, link.rank), lost.status or int(signal.SIGKILL))
+        if jobs:
+            # By their name in every locale.
+            names = [
+                f"jobtmp-{_shell_of(job, link.rank)}-{first}{job.f58[1:]}" for job in jobs.values() for first in "fƒ"
+            ]
+            raw = dump_payload({"names": names})
+            self.service.handle.core.rpc(b"job-shell.clean", raw, link.rank, FLUX_RPC_NORESPONSE)
 
     def rank_lost(self, link: Link, state: RpcState) -> None:
         """The rank cannot be reached, or not any more; or it has no such module."""
