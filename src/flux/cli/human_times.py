@@ -1,4 +1,4 @@
-"""Times as people read them: the date once a minute, then seconds since (option --human of several commands)."""
+"""Times as people read them: durations in two digits; the date once a minute, then seconds since (option --human)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from datetime import datetime
 _END = "\033[0m"
 _STAMP = "\033[32m"
 _NEW_MINUTE = "\033[1;32m"
+
+
+def short_duration(seconds: float) -> str:
+    """Seconds as a duration of two digits, or as many as there are before the point: ``0.47s``, ``1.5h``, ``120d``."""
+    if 0 < seconds < 0.1:
+        value, unit = seconds * 1000, "ms"
+    else:
+        value, unit = seconds, "s"
+        for size, larger in ((60, "m"), (60, "h"), (24, "d")):
+            if value < size:
+                break
+            value, unit = value / size, larger
+    return f"{value:.2g}{unit}" if value < 99.5 else f"{value:.0f}{unit}"
 
 
 def paint(escape: str, text: str, color: bool = True) -> str:

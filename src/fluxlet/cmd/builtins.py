@@ -55,6 +55,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "shutdown": ("flux.cli.commands.shutdown:main", "instance", "Shut down an instance"),
     "sproc": ("flux.cli.commands.sproc:main", "instance", "List, wait for and signal the processes of flux exec"),
     "start": ("fluxlet.cmd.start:main", "other", "Start a Flux instance"),
+    "startlog": ("flux.cli.commands.startlog:main", "instance", "List Flux instance start and stop times"),
     "uptime": ("flux.cli.commands.uptime:main", "instance", "Tell how long an instance has been running"),
     "uri": ("flux.cli.commands.uri:main", "instance", "Resolve a job or another target to a Flux URI"),
     "version": ("flux.cli.commands.version:main", "other", "Print versions"),

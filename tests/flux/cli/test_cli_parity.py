@@ -21,7 +21,7 @@ for entry in CLI["module"]["subcommands"]["debug"]["options"]:
         entry["arg"] = "MASK"
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
-    *("config", "uptime", "shutdown", "module", "overlay", "exec"),
+    *("config", "uptime", "shutdown", "startlog", "module", "overlay", "exec"),
 )
 INSTANCE_SIDE = ("relay", "proxy", "config", "help")
 PARSERS = {

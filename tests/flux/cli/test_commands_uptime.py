@@ -15,7 +15,7 @@ import pytest
 from command_instance import Instance, recording
 
 from flux.brokermod import request_handler
-from flux.cli.commands.uptime import short_duration
+from flux.cli.human_times import short_duration
 from flux.message import Message
 from fluxlet.service import Service
 

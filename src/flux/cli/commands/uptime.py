@@ -6,6 +6,7 @@ import errno
 import time
 from typing import Any
 
+from flux.cli.human_times import short_duration
 from flux.cli.options import Command, Parsed
 from flux.cli.tool import Failure, call, connect, run, show, text_of
 from flux.core.handle import Flux
@@ -21,19 +22,6 @@ COMMAND = Command(
     examples=(("flux uptime", "How is this instance?"),),
     see_also=("getattr", "dmesg"),
 )
-
-
-def short_duration(seconds: float) -> str:
-    """Seconds as a duration of two digits, or as many as there are before the point: ``0.47s``, ``1.5h``, ``120d``."""
-    if 0 < seconds < 0.1:
-        value, unit = seconds * 1000, "ms"
-    else:
-        value, unit = seconds, "s"
-        for size, larger in ((60, "m"), (60, "h"), (24, "d")):
-            if value < size:
-                break
-            value, unit = value / size, larger
-    return f"{value:.2g}{unit}" if value < 99.5 else f"{value:.0f}{unit}"
 
 
 def _attribute(handle: Flux, name: str) -> str:
