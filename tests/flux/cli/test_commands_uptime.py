@@ -94,7 +94,8 @@ def test_services_that_are_missing_have_nothing_to_say(start: Start) -> None:
 
 def test_nodes(start: Start) -> None:
     DRAIN.update({"1": {}, "3-4": {}})
-    assert lines(start({"resource": Resource}, size="7")) == [
+    QUEUES[""] = {"enable": True, "start": True}
+    assert lines(start(ALL, size="7")) == [
         f"run 1.5h,  owner {USER},  depth 0,  size 7,  3 drained,  6 offline"
     ]
 
