@@ -95,9 +95,7 @@ def test_services_that_are_missing_have_nothing_to_say(start: Start) -> None:
 def test_nodes(start: Start) -> None:
     DRAIN.update({"1": {}, "3-4": {}})
     QUEUES[""] = {"enable": True, "start": True}
-    assert lines(start(ALL, size="7")) == [
-        f"run 1.5h,  owner {USER},  depth 0,  size 7,  3 drained,  6 offline"
-    ]
+    assert lines(start(ALL, size="7")) == [f"run 1.5h,  owner {USER},  depth 0,  size 7,  3 drained,  6 offline"]
 
 
 @pytest.mark.parametrize(
