@@ -358,7 +358,7 @@ class Scheduler(Service):
         """Payload: `FeasibilityRequest`; EOVERFLOW if it can never run, EINVAL if it makes no sense."""
         self._the_planner()
         try:
-            self._shapes.of_object(decode(msg, FeasibilityRequest).jobspec)
+            self._shapes.of(bytes(decode(msg, FeasibilityRequest).jobspec))
         except Refused as exc:
             raise OSError(errno.EOVERFLOW if exc.infeasible else errno.EINVAL, str(exc)) from None
         self.answer(msg)

@@ -100,7 +100,7 @@ class ExpirationRequest(msgspec.Struct):
 class FeasibilityRequest(msgspec.Struct):
     """Payload of feasibility.check."""
 
-    jobspec: Any = None
+    jobspec: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class HelloResponse(msgspec.Struct):
