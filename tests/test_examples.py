@@ -25,6 +25,67 @@ said: {'text': 'hello'}
 counted: [1, 2, 3, 4, 5]
 refused: echo.count needs an integer: to
 """,
+    "jobs_any_order": """\
+hare has arrived
+tortoise has arrived
+there are no more waitable jobs
+""",
+    "jobs_bulk": """\
+200 jobs, ids in order: True
+200 completed
+""",
+    "jobs_cancel": """\
+running: CANCELED, not needed any more, return code 143
+held: CANCELED, not needed any more, return code -128
+prepared: exit code 7
+""",
+    "jobs_ensemble": """\
+prepare: COMPLETED
+member-0: COMPLETED
+member-1: COMPLETED
+member-2: COMPLETED
+member-3: FAILED
+report: COMPLETED
+collect: FAILED (dependency)
+""",
+    "jobs_executor": """\
+exec: No such file or directory
+exit codes [0, 1, 2, 3]; 4 were seen to start
+""",
+    "jobs_in_order": """\
+exit 0: success
+sleep 0.2: success
+exit 3: task(s) exited with exit code 3
+kill -9 $$: task(s) Killed
+""",
+    "jobs_kvs": """\
+{'number': 1, 'square': 1}
+{'number': 2, 'square': 4}
+{'number': 3, 'square': 9}
+{'number': 4, 'square': 16}
+sum: 30
+""",
+    "jobs_sliding_window": """\
+20 jobs, never more than 4 at a time
+""",
+    "jobs_status": """\
+alloc
+start
+finish
+clean
+hello from 0
+greeting S held
+greeting CD Exit 0
+1 successful, 1 pending
+""",
+    "jobs_synchronized": """\
+consumer.ready
+producer COMPLETED
+consumed a
+consumed b
+consumed c
+consumer COMPLETED
+""",
     "ticker": """\
 ticker.tick {'number': 1}
 ticker.tick {'number': 2}

@@ -160,6 +160,15 @@ def test_output_is_followed_into_the_namespace_and_out_of_it(h: flux.Flux) -> No
     assert h.rpc("job-info.stats-get", {}).get()["guest_watchers"] == 0
 
 
+def test_a_namespace_that_goes_at_the_wrong_moment_is_not_waited_for(h: flux.Flux) -> None:
+    """The job has started, is not released, and its namespace is no more: as between two steps of its end."""
+    happen(h, 33, SUBMIT, event("start"))
+    append(h, key(33, "guest.output"), event("one"))
+    assert all_told(watch(h, 33, "guest.output")) == ["one", errno.ENODATA]
+    assert all_told(watch(h, 33, "guest.output", flags=1)) == ["one", errno.ENODATA]
+    assert all_told(watch(h, 33, "guest.nosuch", flags=1)) == [errno.ENOENT]
+
+
 def test_guest_watches_of_a_job_that_never_starts_end_with_it(h: flux.Flux) -> None:
     happen(h, 32, SUBMIT)
     rpc = watch(h, 32, "guest.exec.eventlog", flags=2)

@@ -28,7 +28,7 @@ from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.job_info.lookup import CURRENT, JSON_DECODE, Lookup
-from fluxlet.modules.job_info.reading import follow, lookup_payload, outcome, quoted
+from fluxlet.modules.job_info.reading import follow, lookup_payload, namespace_payload, outcome, quoted
 from fluxlet.modules.job_info.update import Update
 from fluxlet.modules.job_info.watch import Action, End, Read, Send, Sentinel, Source, Watch
 from fluxlet.payload import decode
@@ -234,6 +234,14 @@ class JobInfo(Service):
         opened.reading, opened.hook = state, heard
         state.add_hook(heard)
         heard()
+        if source is Source.GUEST and action.waitcreate:
+            # That would wait for a namespace, too, and this one may just have been removed.
+            self.ask(b"kvs.getroot", namespace_payload(namespace), partial(self._checked, opened, state))
+
+    def _checked(self, opened: _Open, followed: RpcState, state: RpcState) -> None:
+        """Whether the namespace that is followed is there has turned out."""
+        if state.errnum and opened.reading is followed:
+            self._act(opened, opened.watch.failed(state.errnum, state.errtext))
 
     def _fetched(self, opened: _Open, state: RpcState) -> None:
         if id(opened.request) not in self._watches:

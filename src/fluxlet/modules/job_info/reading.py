@@ -42,6 +42,11 @@ def lookup_payload(key: str) -> bytes:
     return b'{"key":%b,"namespace":"primary","flags":0}\0' % quoted(key)
 
 
+def namespace_payload(namespace: str) -> bytes:
+    """The payload of a kvs.getroot."""
+    return b'{"namespace":%b}\0' % quoted(namespace)
+
+
 def follow(handle: Flux, namespace: str, key: str, flags: int) -> RpcState:
     """Sends kvs-watch.lookup."""
     raw = b'{"key":%b,"namespace":%b,"flags":%d}\0' % (quoted(key), quoted(namespace), flags)
