@@ -25,7 +25,7 @@ from flux.modprobe import (
     rank_conditional,
     task,
 )
-from fluxlet.broker.builtins import FIRST, LISTED
+from fluxlet.broker.builtins import ARGUMENTS, FIRST, LISTED, ONLY_RANK_0
 
 
 class Surroundings:
@@ -345,6 +345,8 @@ def test_our_description_agrees_with_the_order_in_which_an_instance_loads() -> N
     order = [name for name in LISTED if name not in FIRST]
     assert {module.name for module in modprobe.modules()} <= set(order)
     for module in modprobe.modules():
+        assert (str(module.ranks) == "0") == (module.name in ONLY_RANK_0)
+        assert module.args == ARGUMENTS.get(module.name, [])
         for other in (*module.after, *module.requires):
             provider = modprobe.taskdb.get(other).name
             assert order.index(provider) < order.index(module.name)
@@ -495,6 +497,18 @@ def test_tasks_of_a_file(instance_uri: str, tmp_path: Path) -> None:
     assert out == "run one\nrun two\n"
     out, _, _ = flux(instance_uri, "modprobe", "run", "--verbose", str(file))
     assert re.search(r"^\d+\.\d{3}: start one$", out, flags=re.M)
+
+
+def test_tasks_of_packages_are_run_by_an_instance(tmp_path: Path, own: dict[str, str]) -> None:
+    for rc, place in (("rc1", "after"), ("rc3", "before")):
+        (tmp_path / f"{rc}.d").mkdir()
+        text = f"import sys\nfrom flux.modprobe import task\n@task('own', {place}=['kvs'])\ndef own(context):\n"
+        (tmp_path / f"{rc}.d" / "own.py").write_text(f"{text}    print('own', '{rc}', file=sys.stderr)\n")
+    command = f"{sys.executable} -m fluxlet startlog | wc -l; {sys.executable} -m fluxlet module list"
+    out, err, code = flux("", "start", command, **own)
+    assert [line.partition("]: ")[2] for line in err.splitlines()] == ["rc1.0: own rc1", "rc3.0: own rc3"]
+    assert (out.splitlines()[0].strip(), code) == ("1", 0)
+    assert {"base", "top"} <= {line.split()[0] for line in out.splitlines()}
 
 
 def test_rc1_and_rc3_of_the_command_are_those_of_the_instance(tmp_path: Path) -> None:

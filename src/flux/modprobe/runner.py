@@ -82,7 +82,8 @@ class Modprobe:
     # Tasks.
 
     def add_task(self, task: Task) -> None:
-        """Makes a task known."""
+        """Makes a task known; if its name is in FLUX_MODPROBE_DISABLE, it is disabled."""
+        task.disabled = task.disabled or task.name in os.environ.get("FLUX_MODPROBE_DISABLE", "").split(",")
         self.taskdb.add(task)
 
     def add_active_task(self, task: Task) -> None:
@@ -170,9 +171,9 @@ class Modprobe:
             self.set_alternative("content-backing", None if backing == "none" else backing)
         if self.context.getenv("FLUX_SCHED_MODULE") == "none" and "sched" in self.taskdb:
             self.disable("sched")
-        for name in self.context.getenv("FLUX_MODPROBE_DISABLE", "").split(","):
-            if name:
-                self.disable(name)
+        for name in os.environ.get("FLUX_MODPROBE_DISABLE", "").split(","):
+            if name in self.taskdb:
+                self.disable(name)  # it may be the name of a service
         return self
 
     def set_alternative(self, name: str, alternative: str | None) -> None:

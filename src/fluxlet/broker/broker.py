@@ -29,6 +29,7 @@ from fluxlet.broker.loaded import LoadedModule
 from fluxlet.broker.local_server import Limits, LocalServer
 from fluxlet.broker.log import Log
 from fluxlet.broker.router import Delivery, Endpoint, Router
+from fluxlet.broker.sleeping import SleepingModule
 
 if TYPE_CHECKING:
     from fluxlet.broker.lifecycle import LifeCycle
@@ -100,16 +101,18 @@ class Broker:
         internal: bool = False,
         args: tuple[str, ...] = (),
         started: Callable[[OSError | None], None] | None = None,
+        sleeping: bool = False,
     ) -> Module:
         """Loads a module into this process. Raises OSError(EEXIST) for a name in use, and what its constructor raises.
 
         Args:
             started: called once when the module runs, or with the reason why it has ended instead, which it may have
                 taken time to find out; None: that is then a failure as later ones are.
+            sleeping: it need not be made before somebody asks it for something.
         """
         if name in self.modules or name.encode() in self.router.services:
             raise FileExistsError(17, f"module {name} is loaded already")
-        module = Module(self, name, path, internal)
+        module = (SleepingModule if sleeping else Module)(self, name, path, internal)
         self.modules[name] = module
         try:
             module.start(factory, args, started)

@@ -33,6 +33,7 @@ LISTED = {
     "rexec": "fluxlet.modules.rexec.module:Rexec",
     "overlay": "fluxlet.modules.overlay:Overlay",
     "heartbeat": "fluxlet.modules.heartbeat:Heartbeat",
+    "cron": "fluxlet.modules.cron.service:Cron",
     "barrier": "fluxlet.modules.barrier:BarrierService",
     "content": "fluxlet.modules.content.module:Content",
     "content-sqlite": "fluxlet.modules.content_sqlite.module:ContentSqlite",
@@ -50,7 +51,6 @@ LISTED = {
 
 #: Those that are there for who asks for them, instead of another one.
 ON_DEMAND = {
-    "cron": "fluxlet.modules.cron.service:Cron",
     "sched-fifo": "fluxlet.modules.sched.module:SchedFifo",
     "sched-backfill": "fluxlet.modules.sched.module:SchedBackfill",
 }
@@ -58,6 +58,13 @@ ON_DEMAND = {
 #: Those of LISTED that are there before anybody can talk to the broker, and until nobody can any more. The others come
 #: and go with rc1 and rc3 (`fluxlet.broker.rc`).
 FIRST = ("config", "connector-local", "groups", "rexec", "overlay")
+
+#: Those of LISTED that have nothing to do until they are asked (`fluxlet.broker.sleeping`); the attribute that gives
+#: them something to do.
+SLEEPING = {"cron": "cron.directory", "job-info": None, "job-list": None}
+
+#: The arguments with which rc1 loads them, if the configuration has no others.
+ARGUMENTS = {"cron": ["sync=heartbeat.pulse"]}
 
 #: Those of LISTED that only rank 0 has.
 ONLY_RANK_0 = frozenset(("cron", "content-sqlite", "job-manager", "job-exec", "job-list", "sched-simple"))

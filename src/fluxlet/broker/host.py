@@ -93,8 +93,7 @@ class Module(LoadedModule):
 
         Raises what its constructor raises.
         """
-        self.broker.router.attach(self)
-        self.broker.router.services[self.name.encode()] = self
+        self.attach()
         if self.has_standard_methods:
             self.standard = StandardMethods(self, "" if self.internal else self.broker.router.uuid.decode())
         self.instance = factory(self.flux, self.broker, *args)
@@ -103,6 +102,11 @@ class Module(LoadedModule):
             spawn(self.flux, self._start_up(self.instance))
         else:
             self._runs()
+
+    def attach(self) -> None:
+        """Has the broker know the module, and route to it what is for its name."""
+        self.broker.router.attach(self)
+        self.broker.router.services[self.name.encode()] = self
 
     async def _start_up(self, service: Service) -> None:
         try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -163,7 +164,12 @@ class LifeCycle:
         return None if line == _RC_DEFAULTS[name] else line
 
     def _rc_scripts(self, name: str) -> list[tuple[str, Program]]:
-        """The user's scripts that go with our rc1 or rc3 (spec 03, 2.5)."""
+        """What the user has us run besides: his tasks (`flux.modprobe`), which run his scripts, too; or only those."""
+        if os.environ.get("FLUX_MODPROBE_PATH") or os.environ.get("FLUX_MODPROBE_PATH_APPEND"):
+            # But for what we have done already.
+            disabled = f"FLUX_MODPROBE_DISABLE=startlog,{os.environ.get('FLUX_MODPROBE_DISABLE', '')}"
+            words = ["env", disabled, sys.executable, "-P", "-m", "fluxlet", "modprobe", name]
+            return [(f"{name}.0", Program(words, f"flux modprobe {name}"))]
         scripts = []
         for directory in os.environ.get("FLUX_RC_EXTRA", "").split(":"):
             scripts += _executables(os.path.join(directory, f"{name}.d")) if directory else []

@@ -20,7 +20,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fluxlet.broker.builtins import LISTED, ON_DEMAND
+from fluxlet.broker.builtins import LISTED, ON_DEMAND, SLEEPING
 
 if TYPE_CHECKING:
     from flux.brokermod import BrokerModule
@@ -40,12 +40,14 @@ class Plan(NamedTuple):
     Args:
         path: as `module.list` shows it.
         factory: makes its object, called with (handle, broker, *args); None: it is a process.
+        sleeping: that is soon enough when somebody asks it for something.
         argv: the command of that.
         label: what messages call the command.
     """
 
     path: str
     factory: Callable[..., BrokerModule] | None = None
+    sleeping: bool = False
     argv: tuple[str, ...] = ()
     label: str = ""
 
@@ -79,6 +81,8 @@ def plan(path: str, loader: str | None, as_process: bool, search: str) -> Plan:
         if path in LISTED or path in ON_DEMAND:
             if as_process:
                 raise OSError(errno.EINVAL, "built-in modules cannot execute in a separate process")
+            if path in SLEEPING:
+                return Plan("builtin", lambda *args: _builtin(path)(*args), sleeping=True)
             return Plan("builtin", _builtin(path))
         path = _find(path, search)
     if loader is not None and loader != IN_PROCESS:

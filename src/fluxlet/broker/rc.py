@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flux.core.coroutine import spawn
 from flux.core.handle import Flux
-from fluxlet.broker.builtins import FIRST, LISTED, ONLY_RANK_0
+from fluxlet.broker.builtins import ARGUMENTS, FIRST, LISTED, ONLY_RANK_0
 from fluxlet.broker.startlog import log_finish, log_start
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _settings(modules: Mapping[str, Any], name: str) -> dict[str, Any]:
     table = modules.get(name, {})
     if not isinstance(table, dict):
         raise ValueError(f"[modules.{name}]: expected a table")
-    args, disabled = table.get("args", []), table.get("disabled", False)
+    args, disabled = table.get("args", ARGUMENTS.get(name, [])), table.get("disabled", False)
     if not isinstance(args, list) or not all(isinstance(arg, str) for arg in args):
         raise ValueError(f"[modules.{name}]: args: expected an array of strings")
     if not isinstance(disabled, bool):

@@ -14,6 +14,7 @@ from flux.brokermod import request_handler
 from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
+from fluxlet.broker.builtins import ARGUMENTS, SLEEPING
 from fluxlet.broker.host import Module
 from fluxlet.broker.loaded import STATUS_EXITED, STATUS_RUNNING, LoadedModule, Tracer
 from fluxlet.broker.loading import Plan, default_name, plan
@@ -114,7 +115,10 @@ class Modules(Service):
             if planned.factory is None:
                 self._start(msg, name, planned, args)
                 return
-            module = self.broker.load(name, planned.factory, planned.path, args=tuple(args), started=started)
+            sleeping = planned.sleeping and self._may_sleep(path, args)
+            module = self.broker.load(
+                name, planned.factory, planned.path, args=tuple(args), started=started, sleeping=sleeping
+            )
         except OSError as exc:
             number = exc.errno or errno.ECONNRESET
             raise OSError(number, exc.strerror or os.strerror(number)) from None
@@ -126,6 +130,10 @@ class Modules(Service):
             # It has no `stop_service` to fail what it leaves unanswered: the router does.
             module.pending = {}
         self._retrace()
+
+    def _may_sleep(self, name: str, args: list[str]) -> bool:
+        """Whether a module has nothing to do until it is asked: arguments that a user gives are looked at at once."""
+        return args == ARGUMENTS.get(name, []) and SLEEPING[name] not in self.broker.attributes.visible
 
     def _start(self, msg: Message, name: str, planned: Plan, args: list[str]) -> None:
         try:

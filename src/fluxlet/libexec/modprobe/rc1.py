@@ -3,6 +3,9 @@
 An instance does the same without this file, in the broker's process (`fluxlet.broker.rc`).
 """
 
+import subprocess
+import sys
+
 from flux.modprobe import Context, Module, run_all_rc_scripts, task
 from fluxlet.broker.builtins import FIRST, LISTED
 
@@ -17,6 +20,12 @@ def setup(context: Context) -> None:
                 modprobe.add_task(Module({"name": name, "after": previous}))
             previous = [name]
     context.load_modules(module.name for module in modprobe.modules())
+
+
+@task("startlog", ranks="0", needs=["kvs"], after=["kvs"])
+def start(context: Context) -> None:
+    """The start is remembered."""
+    subprocess.run([sys.executable, "-P", "-m", "fluxlet", "startlog", "--post-start-event"], check=True)
 
 
 @task("rc1-scripts", after=["*"])

@@ -55,6 +55,17 @@ class Rexec(Service):
             self.handle.respond_error(self.requests[-1], errnum, text)
 
 
+def load(broker: BrokerThread, *args: str) -> None:
+    """Loads cron, in the place of that which is there."""
+
+    def change() -> None:
+        if "cron" in broker.broker.modules:
+            broker.broker.unload("cron")
+        broker.broker.load("cron", Cron, args=args)
+
+    broker.call(change)
+
+
 class Stage:
     """A broker with cron, and its `Rexec`."""
 
@@ -62,7 +73,7 @@ class Stage:
         self.broker = broker
         self.broker.call(lambda: broker.broker.unload("rexec"))
         self.broker.call(lambda: broker.broker.load("rexec", Rexec))
-        self.broker.call(lambda: broker.broker.load("cron", Cron, args=args))
+        load(broker, *args)
         self.rexec: Rexec = broker.broker.modules["rexec"].instance
         self.handle = broker.open()
 
@@ -127,7 +138,7 @@ def comparable(value: Any) -> Any:
 def test_answers_are_those_of_the_reference(broker_thread: BrokerThread) -> None:
     # As it was recorded; nothing runs before the first heartbeat that is none.
     broker_thread.call(lambda: broker_thread.broker.unload("heartbeat"))
-    broker_thread.call(lambda: broker_thread.broker.load("cron", Cron, args=("sync=heartbeat.pulse",)))
+    load(broker_thread, "sync=heartbeat.pulse")
     lines = [json.loads(line) for line in RECORDING.read_text().splitlines()]
     assert len(lines) == 24
     with broker_thread.open() as handle:
@@ -203,8 +214,7 @@ def test_sync_tells_and_sets_what_entries_wait_for(stage: Stage) -> None:
     ],
 )
 def test_bad_arguments(broker_thread: BrokerThread, args: tuple[str, ...], text: str) -> None:
-    broker = broker_thread.broker
-    assert error_of(lambda: broker_thread.call(lambda: broker.load("cron", Cron, args=args))) == (errno.EINVAL, text)
+    assert error_of(lambda: load(broker_thread, *args)) == (errno.EINVAL, text)
 
 
 # What runs.
@@ -459,8 +469,9 @@ def test_crontabs_of_a_directory_are_there_from_the_start(
     (tmp_path / "b").write_text("# Mondays\n\n0 3 * * 1 two\n")
     (tmp_path / "a").write_text("*/5 * * * *  one  and all \n")
     (tmp_path / "dir").mkdir()
-    broker = start_broker({"cron.directory": str(tmp_path)})
-    broker.call(lambda: broker.broker.load("cron", Cron))
+    broker = start_broker()
+    broker.broker.attributes.set_internal("cron.directory", str(tmp_path))
+    load(broker)
     with broker.open() as handle:
         entries = handle.rpc("cron.list").get()["entries"]
     shown = [(entry["name"], entry["command"], entry["typedata"]["minute"]) for entry in entries]
@@ -481,13 +492,15 @@ def test_a_bad_crontab_is_an_error_at_the_start(
     path = tmp_path / "tab"
     path.write_text("* * * * * true\n" + text)
     error = error.replace("line 1", "line 2") if text[0] != "\n" else error.replace("line 2", "line 3")
-    broker = start_broker({"cron.directory": str(tmp_path)})
-    found = error_of(lambda: broker.call(lambda: broker.broker.load("cron", Cron)))
+    broker = start_broker()
+    broker.broker.attributes.set_internal("cron.directory", str(tmp_path))
+    found = error_of(lambda: load(broker))
     assert found == (errnum, f"cron.directory: {path}: {error}")
     assert "cron" not in broker.broker.modules
 
 
 def test_a_directory_that_is_not_there_is_an_error(start_broker: Callable[..., BrokerThread]) -> None:
-    broker = start_broker({"cron.directory": "/nonexistent"})
-    found = error_of(lambda: broker.call(lambda: broker.broker.load("cron", Cron)))
+    broker = start_broker()
+    broker.broker.attributes.set_internal("cron.directory", "/nonexistent")
+    found = error_of(lambda: load(broker))
     assert found == (errno.ENOENT, "cron.directory: /nonexistent: No such file or directory")

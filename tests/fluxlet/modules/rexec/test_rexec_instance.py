@@ -91,7 +91,7 @@ def test_a_process_that_ends_is_no_zombie(instance: StartedInstance) -> None:
 def test_cron_runs_its_commands_through_it(instance: StartedInstance, tmp_path: Path) -> None:
     path = tmp_path / "ran"
     line = f"echo $FLUX_URI > {path}; echo told"
-    words = ("module", "load", "cron", "sync=heartbeat.pulse", "sync_epsilon=1m")
+    words = ("module", "reload", "cron", "sync=heartbeat.pulse", "sync_epsilon=1m")
     assert instance.run("flux", *words, capture_output=True).returncode == 0
     assert instance.run("flux", "cron", "interval", "-c", "1", "0.01s", line, capture_output=True).returncode == 0
     until(lambda: path.exists() and path.read_text() == f"{instance.uri}\n")
