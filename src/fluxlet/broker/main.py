@@ -300,7 +300,7 @@ def _connect(broker: Broker, life: LifeCycle, boot: Boot) -> None:
         assert isinstance(module, Module)
         assert isinstance(module.instance, Overlay)
         module.instance.grow(boot.topology)
-        port = OverlayPort(broker, module.instance, boot.transport, boot.topology, boot.hosts, life.members)
+        port = OverlayPort(broker, module.instance, boot.transport, boot, life.members)
         life.members.port = port
 
 
@@ -371,19 +371,19 @@ def _link_front_end(directory: str, front_end: str | None, leftovers: _Leftovers
         except FileExistsError:
             if rank:
                 return  # the ranks of a host may share the directory: one of them is enough
-        if os.path.lexists(link):
-            os.unlink(link)
+        new = f"{link}.{os.getpid()}"  # in one step: other ranks may do the same
         if front_end is not None:
-            os.symlink(front_end, link)
+            os.symlink(front_end, new)
         else:
             # Run as `python -m fluxlet`, from a place without a console script.
             source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-            with open(link, "w", encoding="utf-8") as file:
+            with open(new, "w", encoding="utf-8") as file:
                 file.write(
                     f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {source!r})\n"
                     "from fluxlet.cmd.driver import main\nsys.exit(main())\n"
                 )
-            os.chmod(link, 0o700)
+            os.chmod(new, 0o700)
+        os.replace(new, link)
     except OSError as exc:
         raise StartError(f"rundir error creating {link}: {exc.strerror}") from None
 

@@ -9,7 +9,7 @@ this broker's life is for `fluxlet.broker.membership`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -17,16 +17,18 @@ from flux.message import Message
 from flux.util.durations import parse_fsd
 from fluxlet.broker.router import Delivery, Endpoint
 from fluxlet.overlay.neighbours import Neighbours
-from fluxlet.overlay.topology import Topology
 
 if TYPE_CHECKING:
     from fluxlet.broker.broker import Broker
     from fluxlet.broker.membership import Membership
     from fluxlet.modules.overlay import Overlay
+    from fluxlet.overlay.bootstrap.boot import Boot
     from fluxlet.overlay.zmq import Transport
 
 #: Seconds between looks at who is heard of.
 _TICK = 1.0
+#: Seconds that a parent which was there may be unreachable.
+_PATIENCE = 5.0
 #: Ticks after which strangers may be mentioned in the log again.
 _FORGET = 60
 
@@ -38,7 +40,7 @@ class OverlayPort:
         broker: its modules are loaded.
         service: its module `overlay`.
         transport: its sockets.
-        topology, hosts: of the instance.
+        boot: what was found out about the instance.
         membership: hears what becomes of parent and children.
     """
 
@@ -47,18 +49,19 @@ class OverlayPort:
         broker: Broker,
         service: Overlay,
         transport: Transport,
-        topology: Topology,
-        hosts: Sequence[str],
+        boot: Boot,
         membership: Membership,
     ) -> None:
         self.broker = broker
         self.service = service
         self.transport = transport
         self.membership = membership
-        self.neighbours = Neighbours(broker.router, topology, hosts, self)
+        self.neighbours = Neighbours(broker.router, boot.topology, boot.hosts, self)
         self.submit: Callable[[Endpoint, Message], None] = broker.submit
         self.route: Callable[[list[Delivery]], None] = broker.route
         self._ticks = 0
+        self._patient = boot.patient
+        self._unreachable = broker.reactor.timer(_PATIENCE, 0.0, self._give_parent_up)
         service.port = self
         service.status_changed = self.neighbours.report_status
         transport.watch(broker.reactor, self, self.log)
@@ -68,6 +71,7 @@ class OverlayPort:
     def close(self) -> None:
         """Ends all connections."""
         self._timer.stop()
+        self._unreachable.stop()
         self.transport.close()
 
     # Of the transport.
@@ -93,6 +97,15 @@ class OverlayPort:
         if self.neighbours.parting:
             self.membership.said_goodbye()
         else:
+            self.neighbours.parent_gone()
+
+    def parent_unreachable(self) -> None:
+        """An attempt to connect to the parent has failed. It will be made again, but not for ever."""
+        if not self._patient and not self._unreachable.active and self.broker.router.parent is None:
+            self._unreachable.reset(_PATIENCE, 0.0)
+
+    def _give_parent_up(self) -> None:
+        if self.broker.router.parent is None:
             self.neighbours.parent_gone()
 
     # Of the neighbours.

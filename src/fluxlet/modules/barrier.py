@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import errno
 from syslog import LOG_ERR
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from flux.brokermod import event_handler, request_handler
-from flux.constants import FLUX_NODEID_UPSTREAM, FLUX_RPC_NORESPONSE
+from flux.constants import FLUX_NODEID_UPSTREAM
 from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
@@ -146,7 +146,19 @@ class BarrierService(Service):
             if barrier.unsent:
                 update = {"name": name, "count": barrier.unsent, "nprocs": barrier.nprocs, "owner": owner}
                 barrier.unsent = 0
-                self.handle.rpc("barrier.update", update, FLUX_NODEID_UPSTREAM, FLUX_RPC_NORESPONSE)
+                # With an answer, so that our parent hears, by a disconnect notice, if we are lost.
+                sent = self.handle.rpc("barrier.update", update, FLUX_NODEID_UPSTREAM)
+                sent.then(self._counted, (owner, name))
+
+    def _counted(self, future: Any, key: _Key) -> None:
+        """The parent has heard of our entrants; or there is none, and they will never be all."""
+        try:
+            future.get()
+        except OSError as exc:
+            barrier = self.barriers.get(key)
+            if barrier is not None:
+                self.broker.log.write(LOG_ERR, f"barrier {key[1]}: {exc.strerror}", "barrier")
+                self._release(key, barrier, errno.ECONNABORTED)
 
     async def _end(self, key: _Key, barrier: _Barrier, errnum: int) -> None:
         """A barrier is over, by what has happened here: answers, and tells the others."""

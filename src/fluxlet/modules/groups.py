@@ -2,11 +2,15 @@
 
 Every broker knows the members in its own subtree, rank 0 all of them. A change is applied where it happens at
 once; on its way up, each rank collects what comes within 0.1 s and sends it as one message.
+
+A child that goes, in whatever way, takes all ranks of its subtree out of all groups; one that is not heard of is a
+member of `broker.torpid`. The module `overlay` tells (`overlay.monitor`).
 """
 
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import msgspec
 
@@ -18,11 +22,14 @@ from flux.constants import (
     FLUX_ROLE_LOCAL,
     FLUX_ROLE_OWNER,
     FLUX_RPC_NORESPONSE,
+    FLUX_RPC_STREAMING,
 )
 from flux.core.handle import Flux
 from flux.idset import IDset
 from flux.message import Message
 from fluxlet.broker.broker import Broker
+from fluxlet.modules.overlay import Overlay
+from fluxlet.overlay.subtree import ONLINE
 from fluxlet.payload import cut, decode
 from fluxlet.service import Service, may_end, sender
 
@@ -73,12 +80,15 @@ class Groups(Service):
         self._timer = broker.reactor.timer(_BATCH_TIME, 0.0, self._send_batch)
         if broker.rank == 0:
             self.groups = {"broker.online": IDset(), "broker.torpid": IDset()}
+        self._monitor = broker.reactor.timer(0.0, 0.0, self._watch_children)
+        self._monitor.start()
         if broker.state is None:
             # No life cycle that would do it.
             self._join("broker.online", b"")
 
     def stop_service(self) -> None:
         """What is collected goes on its way."""
+        self._monitor.stop()
         if self._timer.active:
             self._timer.stop()
             self._send_batch()
@@ -151,6 +161,37 @@ class Groups(Service):
     def stats_get(self, msg: Message) -> None:
         """Answers `{"subtree": {name: idset}}`."""
         self.handle.respond(msg, {"subtree": {name: str(ranks) for name, ranks in self.groups.items()}})
+
+    # Children: once all built-in modules are there.
+
+    def _watch_children(self) -> None:
+        if "overlay" in self.broker.modules:
+            stream = self.handle.rpc("overlay.monitor", flags=FLUX_RPC_STREAMING)
+            stream.then(self._on_child)
+
+    def _on_child(self, future: Any) -> None:
+        try:
+            child = future.get()
+        except OSError:
+            return  # the module has ended, as all do
+        future.reset()
+        rank, name = child["rank"], "broker.torpid"
+        if child["status"] in ONLINE:
+            torpid = self.groups.get(name, IDset()).test(rank)
+            if torpid != child["torpid"]:
+                self._change(name, IDset(rank), child["torpid"])
+            return
+        below = self._below(rank)
+        for group, members in self.groups.items():
+            leaving = members.intersect(below)
+            if leaving:
+                self._change(group, leaving, False)
+
+    def _below(self, rank: int) -> IDset:
+        """A child's rank, and those of its subtree."""
+        overlay = self.broker.modules["overlay"].instance  # type: ignore[attr-defined]  # in this process
+        assert isinstance(overlay, Overlay)
+        return IDset(list(overlay.subtree.topology.below(rank)))
 
     def _change(self, name: str, ranks: IDset, joining: bool) -> None:
         """Ranks of this subtree have joined or left a group."""

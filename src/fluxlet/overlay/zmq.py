@@ -57,7 +57,7 @@ _FAILED = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "not authorized",
 }
 _WATCHED = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-_WATCHED |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_WATCHED |= zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_CONNECT_RETRIED
 
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
@@ -86,6 +86,9 @@ class Handler(Protocol):
 
     def parent_gone(self) -> None:
         """The connection with the parent has ended."""
+
+    def parent_unreachable(self) -> None:
+        """An attempt to connect to the parent has failed; it will be made again."""
 
 
 class Transport:
@@ -298,18 +301,26 @@ class Transport:
             except zmq.Again:
                 return
             kind, fd = _monitored(parts[0])
-            if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._connected = self._connected or is_parent
-            elif kind != zmq.EVENT_DISCONNECTED:
+            if kind in _FAILED:
                 who = "the parent" if is_parent else "somebody"
                 self._report(f"connection with {who} at {parts[1].decode('utf-8', 'replace')} failed: {_FAILED[kind]}")
-            elif not is_parent:
-                uuid = self._by_fd.get(fd)
-                if uuid is not None:
-                    self._ended(uuid)
-            elif self._connected and self._handler is not None:
-                self._connected = False
-                self._handler.parent_gone()
+            if is_parent:
+                self._parent_event(kind)
+            elif kind == zmq.EVENT_DISCONNECTED and fd in self._by_fd:
+                self._ended(self._by_fd[fd])
+
+    def _parent_event(self, kind: int) -> None:
+        """Something has become of the connection with the parent."""
+        handler = self._handler
+        if kind == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._connected = True
+        elif handler is None:
+            return
+        elif self._connected and kind == zmq.EVENT_DISCONNECTED:
+            self._connected = False
+            handler.parent_gone()
+        elif not self._connected:
+            handler.parent_unreachable()
 
     def _ended(self, uuid: bytes) -> None:
         fd = self._fds.pop(uuid, None)

@@ -38,6 +38,7 @@ class Boot(NamedTuple):
         parent_endpoint: where the parent is; None for rank 0.
         mapping: which rank is on which node, as a taskmap in JSON; None: not known.
         interface_hint: as the launcher has it; None if it says nothing.
+        patient: the parent may come later, or again; else it was there, and who cannot reach it never will.
     """
 
     topology: Topology
@@ -47,6 +48,7 @@ class Boot(NamedTuple):
     parent_endpoint: str | None = None
     mapping: str | None = None
     interface_hint: str | None = None
+    patient: bool = False
 
 
 class Local:
