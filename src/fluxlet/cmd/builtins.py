@@ -38,6 +38,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "getattr": ("flux.cli.commands.getattr:main", "instance", "Get a broker attribute"),
     "help": ("fluxlet.cmd.help:main", "other", "Show help for a command"),
     "hostlist": ("flux.cli.commands.hostlist:main", "other", "Fetch, combine and print host lists"),
+    "keygen": ("fluxlet.cmd.keygen:main", "other", "Generate a certificate for the network between brokers"),
     "kvs": ("flux.cli.commands.kvs:main", "other", "Read and change the key-value store"),
     "logger": ("flux.cli.commands.logger:main", "other", "Write to the log of the instance"),
     "lsattr": ("flux.cli.commands.lsattr:main", "instance", "List broker attributes"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping as EnvironmentMapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -43,26 +43,41 @@ class Card(msgspec.Struct):
     pubkey: str
 
 
+class Client(Protocol):
+    """Who has rank and size, and passes values on: see `PmiClient`."""
+
+    rank: int
+    size: int
+    kvsname: str
+
+    def init(self) -> None: ...
+    def put(self, key: str, value: str) -> None: ...
+    def get(self, key: str) -> str | None: ...
+    def barrier(self) -> None: ...
+    def finalize(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class PmiBootstrap(Bootstrap):
     """Finds the others by the launcher's key-value space.
 
     Args:
         client: the connection with the launcher.
+        method: the name of this way.
 
     Raises BootError.
     """
 
-    def __init__(self, client: PmiClient) -> None:
+    def __init__(self, client: Client, method: str = "simple") -> None:
         self.client = client
         try:
-            if client.size > 1 or client.rank == 0:
-                client.init()
+            client.init()
             level = client.get("flux.instance-level")
         except PmiError as exc:
             client.close()
-            raise BootError(f"bootstrap: simple: {exc}") from None
+            raise BootError(f"bootstrap: {method}: {exc}") from None
         jobid = None if level is None else client.kvsname
-        super().__init__("simple", client.rank, client.size, level or "0", jobid)
+        super().__init__(method, client.rank, client.size, level or "0", jobid)
         self._nested = level is not None
 
     @classmethod
@@ -82,7 +97,7 @@ class PmiBootstrap(Bootstrap):
             boot = self._exchange(local)
             self.client.finalize()
         except PmiError as exc:
-            raise BootError(f"bootstrap: simple: {exc}") from None
+            raise BootError(f"bootstrap: {self.method}: {exc}") from None
         finally:
             self.client.close()
         return boot
