@@ -17,14 +17,16 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from syslog import LOG_CRIT, LOG_ERR, LOG_INFO, LOG_WARNING
 from typing import TYPE_CHECKING, Any
 
 from flux.reactor import Timer
 from flux.util.durations import parse_fsd
+from fluxlet.broker.background import Background
 from fluxlet.broker.builtins import FIRST
+from fluxlet.broker.cleanup import end_jobs
 from fluxlet.broker.guardian import Guardian, members
 from fluxlet.broker.host import Module
 from fluxlet.broker.membership import Membership
@@ -40,6 +42,7 @@ from fluxlet.broker.rc import Rc
 from fluxlet.broker.state import StateMachine, Transition
 
 if TYPE_CHECKING:
+    from flux.core.handle import Flux
     from fluxlet.broker.broker import Broker
     from fluxlet.broker.loaded import LoadedModule
 
@@ -80,7 +83,7 @@ class LifeCycle:
         self._rc2_group = 0
         self._command: Run | None = None
         self._commands: deque[tuple[str, Program]] = deque()
-        self._rc: Rc | None = None
+        self._background: Background | None = None
         self._stops = 0
         self._goodbye_timer: Timer | None = None
         self._actions: dict[str, Callable[[], None]] = {
@@ -177,10 +180,19 @@ class LifeCycle:
 
     def _run_rc(self, name: str, done: Callable[[int], None]) -> None:
         """Loads the modules, or removes them."""
+        rc = Rc(self.broker, self._handle, os.environ)
+        self._in_background(rc.run(name), done)
+
+    @property
+    def _handle(self) -> Flux:
         runat = self.broker.modules["runat"]
         assert isinstance(runat, Module)
-        self._rc = Rc(self.broker, runat.flux, os.environ)
-        self._rc.run(name, done)
+        return runat.flux
+
+    def _in_background(self, work: Coroutine[Any, Any, int], done: Callable[[int], None]) -> None:
+        """Has something done on the loop; a signal ends the waiting for it."""
+        self._background = Background(self._handle)
+        self._background.run(work, done)
 
     # The states.
 
@@ -213,9 +225,7 @@ class LifeCycle:
         return int(value) if value.isdigit() else 0
 
     def _rpc(self, topic: str, payload: dict[str, Any], then: Callable[[Any], None]) -> None:
-        runat = self.broker.modules["runat"]
-        assert isinstance(runat, Module)
-        runat.flux.rpc(topic, payload).then(then)
+        self._handle.rpc(topic, payload).then(then)
 
     def _run(self) -> None:
         if self.program is None:
@@ -263,15 +273,20 @@ class LifeCycle:
 
     def _cleanup(self) -> None:
         self.members.close_doors()
-        lines = self.entries.pop("cleanup", None)
-        if not lines:
+        lines = self.entries.pop("cleanup", deque())
+        has_jobs = "job-manager" in self.broker.modules and "FLUX_DISABLE_JOB_CLEANUP" not in os.environ
+        if not lines and not has_jobs:
             self.machine.post("cleanup-none")
             return
-        shell = self._shell()
+        shell = self._shell() if lines else ""
         commands = [(f"cleanup.{number}", command_line(line, shell)) for number, line in enumerate(lines)]
         if self._stops:
             self._arm_cleanup_timeout()
-        self._run_commands(commands, self._cleanup_done, all_of_them=True)
+        self._run_commands(commands, self._clean_up_jobs if has_jobs else self._cleanup_done, all_of_them=True)
+
+    def _clean_up_jobs(self, code: int) -> None:
+        self.fail(code)
+        self._in_background(end_jobs(self._handle, self.broker.log), self._cleanup_done)
 
     def _arm_cleanup_timeout(self) -> None:
         text = self.broker.attributes.visible.get("broker.cleanup-timeout", "none")
@@ -287,6 +302,8 @@ class LifeCycle:
             if self.machine.state == "cleanup":
                 self.broker.log.write(LOG_ERR, f"cleanup timed out after {text}")
                 self._stop_command(signal.SIGKILL)
+                if self._background is not None:
+                    self._background.give_up(128 + int(signal.SIGKILL))
 
         self.broker.reactor.timer(seconds, 0.0, expired).start()
 
@@ -381,9 +398,9 @@ class LifeCycle:
         elif state in ("init", "cleanup", "finalize") and self._command is not None:
             self._stops = min(self._stops + 1, len(_ESCALATION))
             self._stop_command(_ESCALATION[self._stops - 1])
-        elif state in ("init", "finalize") and self._rc is not None and self._rc.running:
+        elif self._background is not None and self._background.running:
             self.broker.log.write(LOG_INFO, f"signal {int(signum)}")
-            self._rc.give_up(128 + int(signal.SIGHUP))
+            self._background.give_up(128 + int(signal.SIGHUP))
         elif state in _SIGNAL_EVENTS:
             self.fail()
             self.machine.post(_SIGNAL_EVENTS[state])

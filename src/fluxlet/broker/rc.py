@@ -17,7 +17,6 @@ from syslog import LOG_ERR, LOG_INFO
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flux.core.coroutine import spawn
 from flux.core.handle import Flux
 from fluxlet.broker.builtins import ARGUMENTS, FIRST, LISTED, ONLY_RANK_0
 from fluxlet.broker.startlog import log_finish, log_start
@@ -99,39 +98,23 @@ class Rc:
         self._broker = broker
         self._handle = handle
         self._environ = environ
-        self._done: Callable[[int], None] | None = None
 
-    @property
-    def running(self) -> bool:
-        """Whether somebody waits for its end."""
-        return self._done is not None
-
-    def run(self, name: str, done: Callable[[int], None]) -> None:
-        """Begins; `done` is called with an exit code.
+    async def run(self, name: str) -> int:
+        """Does it, and returns an exit code.
 
         Args:
             name: "rc1" or "rc3".
         """
-        self._done = done
-        spawn(self._handle, self._run(name, self._rc1 if name == "rc1" else self._rc3))
-
-    def give_up(self, code: int) -> None:
-        """Who waits does so no more; what has begun takes its course."""
-        done, self._done = self._done, None
-        if done is not None:
-            done(code)
-
-    async def _run(self, name: str, body: Callable[[Callable[[str], None]], Awaitable[int]]) -> None:
         started = monotonic()
 
         def complain(text: str) -> None:
             self._broker.log.write(LOG_ERR, f"{name}.0: {text}")
 
-        code = await body(complain)
+        code = await (self._rc1(complain) if name == "rc1" else self._rc3(complain))
         severity = LOG_ERR if code else LOG_INFO
         text = f"{name}.0: flux modprobe {name} Exited (rc={code}) {monotonic() - started:.1f}s"
         self._broker.log.write(severity, text)
-        self.give_up(code)
+        return code
 
     async def _rc1(self, complain: Callable[[str], None]) -> int:
         broker = self._broker
