@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import Any
 
 from flux.constants import (
@@ -37,16 +38,47 @@ class SubmitFuture(Future):
         return submit_get_id(self)
 
 
+#: Jobspecs that json encodes before msgspec is imported, if it is installed: a tenth of the time for each, after a
+#: wait that a program which submits but a few had better not have.
+_patience = 50
+_encode: Callable[[Any], bytes] | None = None
+_refusals: tuple[type[Exception], ...] = ()
+
+
+def _adopt_msgspec() -> None:
+    """From here on msgspec encodes jobspecs, if it is installed."""
+    global _encode, _refusals
+    try:
+        import msgspec.json
+    except ImportError:
+        return
+    _refusals = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
+    _encode = msgspec.json.Encoder().encode
+
+
+def _dump(jobspec: dict[str, Any]) -> bytes:
+    """What `Jobspec.dumps` would give, but perhaps without its blanks."""
+    global _patience
+    if _encode is not None:
+        try:
+            return _encode(jobspec)
+        except _refusals:
+            pass  # json gives the verdict
+    elif _patience > 0:
+        _patience -= 1
+        if _patience == 0:
+            _adopt_msgspec()
+    raw = dump_payload(jobspec)
+    assert raw is not None
+    return raw[:-1]
+
+
 def _text(jobspec: Any) -> bytes:
     """A jobspec as it is signed."""
     if isinstance(jobspec, Jobspec):
-        if type(jobspec).dumps is not Jobspec.dumps:
-            jobspec = jobspec.dumps()
-        else:
-            # What `dumps` would give, by the encoder of payloads, which is made once.
-            raw = dump_payload(jobspec.jobspec)
-            assert raw is not None
-            return raw[:-1]
+        if type(jobspec).dumps is Jobspec.dumps:
+            return _dump(jobspec.jobspec)
+        jobspec = jobspec.dumps()
     if isinstance(jobspec, str):
         jobspec = jobspec.encode("utf-8", "surrogateescape")
     elif is_null(jobspec):

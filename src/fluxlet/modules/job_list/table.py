@@ -119,22 +119,21 @@ class Table:
     def _move(self, job: Job, state: int) -> None:
         """Puts a job into another state, and into the list for that."""
         old = job.state
-        if old & PENDING:
-            self.pending.remove(job)
-        elif old & RUNNING:
-            self.running.remove(job)
         self.counts.move(job, state)
-        job.state = state
         job.been |= state
-        self._enlist(job)
-
-    def _enlist(self, job: Job) -> None:
-        if job.state & PENDING:
-            self.pending.add(job)
-        elif job.state & RUNNING:
-            self.running.add(job)
-        else:
-            self.inactive.add(job)
+        if not (old & PENDING and state & PENDING) and not (old & RUNNING and state & RUNNING):
+            if old & PENDING:
+                self.pending.remove(job)
+            elif old & RUNNING:
+                self.running.remove(job)
+            job.state = state
+            if state & PENDING:
+                self.pending.add(job)
+            elif state & RUNNING:
+                self.running.add(job)
+            else:
+                self.inactive.add(job)
+        job.state = state
 
     def _validate(self, job: Job, event: Event) -> None:
         job.t_depend = event.timestamp
@@ -151,24 +150,25 @@ class Table:
 
     def _priority(self, job: Job, event: Event) -> None:
         priority = (event.context or {})["priority"]
-        if job.state & PENDING:
+        self._set_priority(job, priority)
+        if job.state == PRIORITY:
+            if job.t_sched is None:
+                job.t_sched = event.timestamp
+            self._move(job, SCHED)
+
+    def _set_priority(self, job: Job, priority: int | None) -> None:
+        if job.state & PENDING and (priority or 0) != (job.priority or 0):
             # Its place depends on it.
             self.pending.remove(job)
             job.priority = priority
             self.pending.add(job)
         else:
             job.priority = priority
-        if job.state == PRIORITY:
-            if job.t_sched is None:
-                job.t_sched = event.timestamp
-            self._move(job, SCHED)
 
     def _again(self, job: Job) -> None:
         """Sends a job that is waiting for resources back for another priority."""
         if job.state == SCHED:
-            self.pending.remove(job)
-            job.priority = None
-            self.pending.add(job)
+            self._set_priority(job, None)
             self._move(job, PRIORITY)
 
     def _urgency(self, job: Job, event: Event) -> None:
