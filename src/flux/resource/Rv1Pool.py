@@ -109,7 +109,7 @@ class Rv1Pool(Rv1Set, ResourcePoolImplementation):
     def update_expiration(self, jobid: int, expiration: float) -> None:
         """As of ResourcePoolImplementation."""
         if jobid in self._pool.jobs:
-            self._pool.jobs[jobid].expiration = float(expiration)
+            self._pool.set_expiration(jobid, float(expiration))
             self.generation += 1
 
     def job_end_times(self) -> list[tuple[int, float]]:

@@ -15,7 +15,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -108,7 +109,7 @@ def lowest(mask: int, count: int) -> int:
 
 
 class Job:
-    """What a job holds: grants by rank, until when (0: no end), and its slots."""
+    """What a job holds: grants by rank, and until when (0: no end). Not changed once it is made."""
 
     __slots__ = ("expiration", "grants")
 
@@ -137,6 +138,7 @@ class Pool:
         self.ranks = 0
         self.up = 0
         self.jobs: dict[int, Job] = {}
+        self._ends: list[tuple[float, int]] = []  # of jobs, ascending; what is not so any more is skipped
         self._buckets: dict[tuple[int, int], int] = {}  # (free cores, free gpus) -> ranks
         self._capacity: dict[tuple[int, int], int] = {}  # (cores, gpus) -> ranks
         self._orders: dict[bool, list[tuple[int, int]]] = {}
@@ -155,7 +157,9 @@ class Pool:
         new.total = self.total
         new.free_cores, new.free_gpus = dict(self.free_cores), dict(self.free_gpus)
         new.ranks, new.up, new.idle = self.ranks, self.up, self.idle
+        # Each job's grants are replaced, or its entry is: never changed where a copy would see it.
         new.jobs = dict(self.jobs)
+        new._ends = self._ends.copy()
         new._buckets, new._capacity, new._orders = dict(self._buckets), self._capacity, {}
         return new
 
@@ -211,6 +215,7 @@ class Pool:
         held = tuple(grants)
         self.take(held)
         self.jobs[jobid] = Job({grant.rank: grant for grant in held}, expiration)
+        self._note_end(jobid, expiration)
 
     def free(self, jobid: int, ranks: int = -1) -> None:
         """Takes back what a job has on some ranks, -1 for all. Raises KeyError for a job that has nothing."""
@@ -219,11 +224,11 @@ class Pool:
             del self.jobs[jobid]
             self.give_back(job.grants.values())
             return
-        returned = [grant for rank, grant in job.grants.items() if ranks >> rank & 1]
-        for grant in returned:
-            del job.grants[grant.rank]
-        self.give_back(returned)
-        if not job.grants:
+        self.give_back(grant for rank, grant in job.grants.items() if ranks >> rank & 1)
+        left = {rank: grant for rank, grant in job.grants.items() if not ranks >> rank & 1}
+        if left:
+            self.jobs[jobid] = Job(left, job.expiration)
+        else:
             del self.jobs[jobid]
 
     def remove_ranks(self, ranks: int) -> None:
@@ -243,9 +248,102 @@ class Pool:
         self.ranks &= ~ranks
         self.up &= ~ranks
         self.idle &= ~ranks
-        for job in self.jobs.values():
-            for rank in [rank for rank in job.grants if ranks >> rank & 1]:
-                del job.grants[rank]
+        for jobid, job in tuple(self.jobs.items()):
+            if any(ranks >> rank & 1 for rank in job.grants):
+                left = {rank: grant for rank, grant in job.grants.items() if not ranks >> rank & 1}
+                self.jobs[jobid] = Job(left, job.expiration)
+
+    # When jobs end.
+
+    def _note_end(self, jobid: int, expiration: float) -> None:
+        if not expiration:
+            return
+        ends = self._ends
+        if len(ends) > 64 and len(ends) > 4 * len(self.jobs):
+            jobs = self.jobs
+            ends[:] = [end for end in ends if end[1] in jobs and jobs[end[1]].expiration == end[0]]
+        end = (expiration, jobid)
+        if not ends or ends[-1] <= end:
+            ends.append(end)
+        else:
+            insort(ends, end)
+
+    def set_expiration(self, jobid: int, expiration: float) -> None:
+        """A job will end at another time, seconds since the epoch; 0: it has no end. Raises KeyError."""
+        self.jobs[jobid] = Job(self.jobs[jobid].grants, expiration)
+        self._note_end(jobid, expiration)
+
+    def ends(self) -> Iterator[tuple[float, int, Job]]:
+        """When jobs end, with the jobs, the first to end first; those without an end are left out."""
+        jobs = self.jobs
+        last: tuple[float, int] | None = None
+        for end in self._ends:
+            job = jobs.get(end[1])
+            # One that ends when it did before, after all, is there twice.
+            if job is not None and job.expiration == end[0] and end != last:
+                last = end
+                yield end[0], end[1], job
+
+    def release(self, until: float) -> None:
+        """What jobs have that end by then is given back."""
+        back: dict[int, tuple[int, int]] = {}
+        over = []
+        for expiration, jobid, job in self.ends():
+            if expiration > until:
+                break
+            over.append(jobid)
+            for rank, cores, gpus in job.grants.values():
+                more = back.get(rank)
+                back[rank] = (cores, gpus) if more is None else (more[0] | cores, more[1] | gpus)
+        for jobid in over:
+            del self.jobs[jobid]
+        self.give_back(Grant(rank, cores, gpus) for rank, (cores, gpus) in back.items())
+
+    def earliest(self, need: Need, ranks: int, now: float) -> float | None:
+        """When there will be room for a request, if jobs end when they say and nobody else comes; None: never.
+
+        Args:
+            need: what is wanted.
+            ranks: where.
+            now: seconds since the epoch; jobs that should have ended by then are about to.
+        """
+        ranks &= self.up
+        target = need.nodes or need.slots
+        room = self._room(need)
+        usable = ranks & self.idle if need.exclusive else ranks
+        found = sum((here & usable).bit_count() * room(*key) for key, here in self._buckets.items())
+        if found >= target:
+            return now
+        here_only = set(bits(ranks))
+        free: dict[int, tuple[int, int]] = {}
+        full = {rank: (cores.bit_count(), gpus.bit_count()) for rank, (cores, gpus) in self.total.items()}
+        for expiration, _, job in self.ends():
+            for rank, cores, gpus in job.grants.values():
+                if rank not in here_only:
+                    continue
+                before = free.get(rank)
+                if before is None:
+                    before = (self.free_cores[rank].bit_count(), self.free_gpus[rank].bit_count())
+                after = (before[0] + cores.bit_count(), before[1] + gpus.bit_count())
+                free[rank] = after
+                if not need.exclusive:
+                    found += room(*after) - room(*before)
+                elif after == full[rank]:
+                    found += room(*after)
+            if found >= target:
+                return max(expiration, now)
+        return None
+
+    @staticmethod
+    def _room(need: Need) -> Callable[[int, int], int]:
+        """How much of a request a rank has room for, by its free cores and gpus: nodes, or slots."""
+        if need.nodes:
+            cores, gpus = need.slots * need.cores, need.slots * need.gpus
+            return lambda c, g: int(c >= cores and g >= gpus)
+        cores, gpus = need.cores, need.gpus
+        if gpus:
+            return lambda c, g: min(c // cores, g // gpus)
+        return lambda c, g: c // cores
 
     # Choosing.
 

@@ -53,8 +53,9 @@ from fluxlet.service import Service
 
 #: So many changes are not kept waiting for the loop to be idle.
 _MANY = 128
-#: Looking into the future may take this part of the time.
+#: Looking into the future may take this part of the time, and looking for jobs that may go ahead this.
 _FORECAST_SHARE = 0.05
+_BACKFILL_SHARE = 0.2
 #: What telling a job of its future costs everybody, in seconds.
 _ANNOTATION = 0.0003
 #: How many pending jobs are told of their future.
@@ -104,8 +105,9 @@ class Scheduler(Service):
         reactor = handle.core.reactor
         self._idle = reactor.idle(self._plan)
         self._later = reactor.timer(0.0, 0.0, self._forecast)
+        self._again = reactor.timer(0.0, 0.0, self._plan)
         self._changes = 0
-        self._forecast_due = 0.0
+        self._forecast_due = self._backfill_due = 0.0
         self._passes = self._forecasts = 0
         self._duration = self._interval = 0.0
         self._last_pass = 0.0
@@ -120,6 +122,7 @@ class Scheduler(Service):
         """Nothing is planned any more. The job manager hears that we are gone, and sends its requests to the next."""
         self._idle.stop()
         self._later.stop()
+        self._again.stop()
 
     # The resources.
 
@@ -338,7 +341,7 @@ class Scheduler(Service):
             raise OSError(errno.EINVAL, "Rejecting expiration update for testing")
         job = planner.pool.jobs.get(request.id)
         if job is not None:
-            job.expiration = request.expiration
+            planner.pool.set_expiration(request.id, request.expiration)
             planner.unsettle()
             self._plan_soon()
         self.answer(msg)
@@ -411,7 +414,14 @@ class Scheduler(Service):
             return
         began = monotonic()
         now = time()
-        starts = planner.run(now)
+        backfill = planner.policy == BACKFILL and began >= self._backfill_due
+        starts = planner.run(now, backfill)
+        if backfill:
+            done = monotonic()
+            self._backfill_due = done + (done - began) / _BACKFILL_SHARE
+        elif planner.policy == BACKFILL and planner.jobs and not self._again.active:
+            self._again.reset(self._backfill_due - began, 0.0)
+            self._again.start()
         if starts:
             self._keep(starts, now)
         if self.forecasts and planner.jobs:

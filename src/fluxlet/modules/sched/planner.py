@@ -19,8 +19,8 @@ Rules:
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import NamedTuple
 
 from flux.resource._pool import Grant, Pool, bits
@@ -149,8 +149,14 @@ class Planner:
         """When a job ends that starts at `now`; 0: it has no end."""
         return now + duration if duration else self.expiration
 
-    def run(self, now: float) -> list[Start]:
-        """Starts whoever can start at `now`, seconds since the epoch: the pool has given them what they get."""
+    def run(self, now: float, backfill: bool = True) -> list[Start]:
+        """Starts whoever can start: the pool has given them what they get.
+
+        Args:
+            now: seconds since the epoch.
+            backfill: look also at those who are not first, if the policy lets us: the more jobs there are, the longer
+                that takes.
+        """
         starts: list[Start] = []
         pool, line = self.pool, self.line
         job = line.first()
@@ -160,7 +166,7 @@ class Planner:
                 break
             self._start(job, selected, now, 0, starts)
             job = line.first()
-        if job is not None and self.policy == BACKFILL and len(line) > 1 and any(pool.free_cores.values()):
+        if job is not None and backfill and self.policy == BACKFILL and len(line) > 1 and any(pool.free_cores.values()):
             self._backfill(job, now, starts)
         return starts
 
@@ -216,19 +222,15 @@ class Planner:
         kept = self.reservation
         if kept is not None and kept.job is head and (kept.time is None or kept.time > now):
             return kept
-        trial = self.pool.copy()
         shape = head.shape
-        ends = sorted((job.expiration, jobid) for jobid, job in trial.jobs.items() if job.expiration and job.grants)
         made = None
-        index = 0
-        while made is None and index < len(ends):
-            time = max(ends[index][0], now)
-            while index < len(ends) and ends[index][0] <= time:
-                trial.give_back(trial.jobs[ends[index][1]].grants.values())
-                index += 1
+        time = self.pool.earliest(shape.need, shape.ranks, now)
+        if time is not None:
+            trial = self.pool.copy()
+            trial.release(time)
             selected = trial.select(shape.need, shape.ranks)
-            if selected is not None:
-                made = Reservation(head, time, selected[0])
+            assert selected is not None
+            made = Reservation(head, time, selected[0])
         if made is None:
             everything = [Grant(rank, *self.pool.total[rank]) for rank in bits(shape.ranks & self.pool.ranks)]
             made = Reservation(head, None, everything)
@@ -252,31 +254,20 @@ class Planner:
         if self.policy == BACKFILL:
             time = self.reserve(job, now).time
             return [] if time is None else [(job, time)]
-        ends = sorted((held.expiration, jobid) for jobid, held in self.pool.jobs.items() if held.expiration)
-        if not ends:
-            return []
-        return self._simulate(now, most, ends)
-
-    def _simulate(self, now: float, most: int, ends: list[tuple[float, int]]) -> list[tuple[Pending, float]]:
         trial = self.pool.copy()
         foretold: list[tuple[Pending, float]] = []
-        time, index = now, 0
-        for job in _some(self.line, most):
+        when: float | None = now
+        for job in islice(self.line, most):
             shape = job.shape
+            assert when is not None
+            when = trial.earliest(shape.need, shape.ranks, when)
+            if when is None:
+                break
+            trial.release(when)
             selected = trial.select(shape.need, shape.ranks)
-            while selected is None:
-                if index == len(ends):
-                    return foretold
-                time = max(time, ends[index][0])
-                while index < len(ends) and ends[index][0] <= time:
-                    trial.give_back(trial.jobs.pop(ends[index][1]).grants.values())
-                    index += 1
-                selected = trial.select(shape.need, shape.ranks)
-            end = self._end(time, job.duration)
-            trial.allocate(job.jobid, selected[0], end)
-            if end:
-                insort(ends, (end, job.jobid), lo=index)
-            foretold.append((job, time))
+            assert selected is not None
+            trial.allocate(job.jobid, selected[0], self._end(when, job.duration))
+            foretold.append((job, when))
         return foretold
 
 
@@ -284,8 +275,3 @@ def _free_of(pool: Pool, grants: list[Grant]) -> list[Grant]:
     """As much of `grants` as is free."""
     cores_of, gpus_of = pool.free_cores, pool.free_gpus
     return [Grant(rank, cores & cores_of[rank], gpus & gpus_of[rank]) for rank, cores, gpus in grants]
-
-
-def _some(line: Iterable[Pending], most: int) -> Iterable[Pending]:
-    for _, job in zip(range(most), line, strict=False):
-        yield job
