@@ -33,6 +33,7 @@ FIGURES = {
     "memory": ("after_all_mb", "MB, broker after the RPCs", "< 40, flat", "issue 2"),
     "start": ("ms", "ms, `flux start true`", "< 150", "issue 2; flux-core 700"),
     "getattr": ("cpu_ms", "ms of CPU, `flux getattr size`", "< 45", "issue 3; flux-core 2"),
+    "scheduling": ("module_us_64", "us of CPU of the broker a job, KVS and all", "< 120", "issue 6"),
     "import_flux": ("ms", "ms over bare Python", "< 30", "issue 2"),
 }
 
@@ -126,6 +127,10 @@ def measure(flux: Path, name: str, full: bool) -> dict[str, Any]:
         return import_flux(flux)
     if name == "getattr":
         return getattr_size(flux)
+    if name == "scheduling":
+        import scheduling
+
+        return scheduling.measure(OURS)  # not of another flux: its core is ours
     return inside(flux, name, full)
 
 

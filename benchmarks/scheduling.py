@@ -1,6 +1,6 @@
 """What scheduling costs: CPU time of an allocation and of what comes back.
 
-    python benchmarks/sched.py           the core alone, and the module in an instance; JSON
+    python benchmarks/scheduling.py           the core alone, and the module in an instance; JSON
 
 - core: the planner, with few and with 10,000 jobs waiting, on 1 and 1,000 nodes, in order and with backfill.
 - module: sched.alloc, R in the KVS, the answer and sched.free, in an instance whose job manager is this program: CPU
