@@ -42,8 +42,8 @@ from fluxlet.overlay.settings import Settings
 
 #: Messages taken from one socket before the loop looks after everybody else.
 _BATCH = 256
-#: Messages that may wait for one child: a broker that takes none is lost, in the end, not the memory of its parent.
-_MAX_WAITING = 1 << 17
+#: How often to look for messages of a connection that has ended, while there are any of others.
+_ROUNDS = 64
 #: How long unsent messages may keep a broker from ending, in milliseconds.
 _LINGER = 500
 #: Lines in the log about connections that fail, a minute.
@@ -121,6 +121,7 @@ class Transport:
         self._by_fd: dict[int, bytes] = {}
         self._fds: dict[bytes, int] = {}
         self._unreachable: deque[bytes] = deque()
+        self._ending: dict[int, int] = {}  # descriptors of ended connections, and for how long to look for messages
         self._event: Message | None = None  # sent to the last child, in these parts
         self._event_parts: list[bytes] = []
 
@@ -134,7 +135,7 @@ class Transport:
         self._zap.bind("inproc://zeromq.zap.01")
         router = self._router = self._context.socket(zmq.ROUTER)
         self._prepare(router, zmq.ROUTER_MANDATORY)
-        router.setsockopt(zmq.SNDHWM, _MAX_WAITING)
+        router.setsockopt(zmq.SNDHWM, settings.waiting)
         router.setsockopt(zmq.RCVHWM, settings.child_rcvhwm)
         router.setsockopt(zmq.CURVE_SERVER, 1)
         router.setsockopt(zmq.ZAP_DOMAIN, b"flux")
@@ -242,9 +243,26 @@ class Transport:
         for watched in self._watched:
             if watched.used:
                 watched.read(watched.sock)
+        if self._ending:
+            self._end_connections()
         while self._unreachable and self._handler is not None:
             self._ended(self._unreachable.popleft())
-        return False
+        return bool(self._ending)
+
+    def _end_connections(self) -> None:
+        """Connections have ended; what came over them may still wait to be read."""
+        watched = self._of_children
+        assert watched is not None
+        watched.used = True
+        waiting = int(watched.sock.getsockopt(zmq.EVENTS)) & zmq.POLLIN
+        for fd, rounds in list(self._ending.items()):
+            if waiting and rounds:
+                self._ending[fd] = rounds - 1
+            else:
+                del self._ending[fd]
+                uuid = self._by_fd.get(fd)
+                if uuid is not None:
+                    self._ended(uuid)
 
     def _read_children(self, router: Socket) -> None:
         handler, fds = self._handler, self._fds
@@ -275,6 +293,8 @@ class Transport:
         for monitor, is_parent in self._monitors:
             self._read_monitor(monitor, is_parent)
         fd = int(str(frames[0].get("__fd")))
+        if self._ending.pop(fd, None) is not None and fd in self._by_fd:
+            self._ended(self._by_fd[fd])  # the number is another connection's now
         self._by_fd[fd] = uuid
         self._fds[uuid] = fd
         return [frame.bytes for frame in frames]
@@ -307,7 +327,7 @@ class Transport:
             if is_parent:
                 self._parent_event(kind)
             elif kind == zmq.EVENT_DISCONNECTED and fd in self._by_fd:
-                self._ended(self._by_fd[fd])
+                self._ending[fd] = _ROUNDS
 
     def _parent_event(self, kind: int) -> None:
         """Something has become of the connection with the parent."""
@@ -381,7 +401,7 @@ class Transport:
             send(parts[-1], zmq.DONTWAIT)
         except zmq.ZMQError as exc:
             if exc.errno == errno.EAGAIN:
-                self._log(LOG_ERR, f"overlay: {_printable(uuid)} does not read, {_MAX_WAITING} messages wait for it")
+                self._report(f"{_printable(uuid)} does not read, {self.settings.waiting} messages wait for it")
             self._unreachable.append(uuid)
 
     def to_parent(self, message: Message) -> None:
