@@ -9,9 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-import errno
 import io
-import json
 import os
 import sys
 import time
@@ -23,10 +21,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from flux.cli.options import Command, Option, Parsed
 from flux.cli.progress_line import ProgressLine, maxreqs
 from flux.cli.tool import Failure, connect, run, text_of
+from flux.cli.tree_walk import directory_of
 from flux.core import content_rpc, kvs_rpc, treeobj
 from flux.core.flux_t import FluxT
 from flux.core.future_state import RpcState
-from flux.wrapper import local_error
 
 if TYPE_CHECKING:
     import tarfile
@@ -138,17 +136,10 @@ class _Dump:
     def _directory(self, key: str, blobref: str) -> dict[str, dict[str, Any]] | None:
         """The entries of a directory; None if it cannot be read and that is to be ignored."""
         try:
-            obj = json.loads(content_rpc.blob(self._load(blobref)))
-            if treeobj.problem(obj) is not None or obj["type"] != "dir":
-                raise local_error(errno.ENOTRECOVERABLE)
-        except ValueError:
-            self._failed(key or ".", local_error(errno.ENOTRECOVERABLE))
-            return None
+            return directory_of(content_rpc.blob(self._load(blobref)))
         except OSError as exc:
             self._failed(key or ".", exc)
             return None
-        entries: dict[str, dict[str, Any]] = obj["data"]
-        return entries
 
     def _failed(self, key: str, error: OSError) -> None:
         text = f"{key}: {text_of(error)}"

@@ -76,9 +76,10 @@ class _Events(EventLogFormatter):
         line(source if self._plain else self.format(event), FLUSH)
 
 
-def _parts(lookup: RpcState) -> Iterator[str]:
-    """What a lookup brings, piece by piece; ends with ENODATA. Raises OSError."""
+def _parts(lookup: RpcState, wait: Callable[[RpcState], None] = lambda lookup: None) -> Iterator[str]:
+    """What a lookup brings, piece by piece; ends with ENODATA. `wait` is called before each. Raises OSError."""
     while True:
+        wait(lookup)
         try:
             part = kvs_rpc.value(lookup)
         except OSError as exc:
@@ -134,7 +135,7 @@ def wait_event_command(parsed: Parsed) -> int:
     with connect() as handle:
         try:
             lookup = kvs_rpc.lookup(handle.core, parsed.value("namespace"), flags, key)
-            for source, event in _each(_awaited(lookup, wait)):
+            for source, event in _each(_parts(lookup, wait)):
                 is_it = event.name == name
                 if not parsed.has("quiet") and (is_it or parsed.has("verbose")):
                     printer.show(source, event)
@@ -163,13 +164,3 @@ def _limited(parsed: Parsed) -> Callable[[RpcState], None]:
         raise Failure(f"invalid --timeout value '{limit}': it must be a duration such as 5s or 2m") from None
     deadline = time.monotonic() + seconds
     return lambda lookup: lookup.wait(max(0.0, min(deadline - time.monotonic(), 1e9)))
-
-
-def _awaited(lookup: RpcState, wait: Callable[[RpcState], None]) -> Iterator[str]:
-    parts = _parts(lookup)
-    while True:
-        wait(lookup)
-        part = next(parts, None)
-        if part is None:
-            return
-        yield part
