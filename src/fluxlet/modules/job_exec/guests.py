@@ -6,6 +6,7 @@ Rules:
 - A job's own namespace gets what there is in one commit; what comes meanwhile goes with the next. The last commit's
   answer names the root that becomes the job's `guest` directory.
 - The namespace is removed when that directory is in place.
+- A job that is over before anything of it has been committed is never linked: it has its final directory at once.
 """
 
 from __future__ import annotations
@@ -83,15 +84,11 @@ class Guests:
     # The beginning.
 
     def create(self, job: ExecJob, then: Callable[[RpcState], None]) -> None:
-        """Makes the job's namespace and links it as its `guest` directory."""
+        """Makes the job's namespace."""
         request = f'{{"namespace":"{job.namespace}","rootref":"{self._empty}","owner":{job.userid},"flags":0}}\0'
 
         def made(state: RpcState) -> None:
-            if not state.errnum:
-                job.namespace_made = True
-                target = f'{{"namespace":"{job.namespace}","target":"."}}'
-                dirent = f'{{"ver":1,"type":"symlink","data":{target}}}'
-                self._put(f"{job.key}.guest", dirent, self._linked)
+            job.namespace_made = not state.errnum
             then(state)
 
         self._service.ask(b"kvs.namespace-create", request.encode(), made, nodeid=0)
@@ -120,9 +117,13 @@ class Guests:
     # Meanwhile.
 
     def flush(self, job: ExecJob) -> None:
-        """Commits what the job has for its namespace."""
+        """Commits what the job has for its namespace; the first time, links that as the job's `guest` directory."""
         if job.committing or not job.namespace_made or job.closing:
             return
+        if not job.linked:
+            job.linked = True
+            target = f'{{"namespace":"{job.namespace}","target":"."}}'
+            self._put(f"{job.key}.guest", f'{{"ver":1,"type":"symlink","data":{target}}}', self._linked)
         raw = self._take(job)
         if raw is None:
             return

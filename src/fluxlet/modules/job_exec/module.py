@@ -216,6 +216,7 @@ class JobExec(Service):
             self.exception(job, "exec", "unable run multiuser job with no IMP configured!")
             self.all_ended(job, 256)
             return
+        self.flush_soon(job)
         job.runner.start(job)
 
     def _finish(self, job: ExecJob) -> None:
