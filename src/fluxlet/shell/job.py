@@ -441,7 +441,7 @@ class Job:
             self.server.sweep_soon()
         if not self.started and not self.ended:
             # It waits for other ranks, which will not come to it any more.
-            self.code = max(self.code, 128 + signum)
+            self.code = max(self.code, 1)
             self.failed = True
             self._header = self._header or events.output_header(time(), 0)
             self._end_if_done()
