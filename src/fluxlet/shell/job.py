@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fluxlet.shell.pty import Terminal
     from fluxlet.shell.remote import RemoteOutput
     from fluxlet.shell.server import ShellServer
+    from fluxlet.shell.subprocesses import Subprocesses
 
 #: The most output that goes with the report of the end, in bytes.
 _LAST_PIECE = 64 << 10
@@ -100,6 +101,7 @@ class Job:
         self._header = ""
         self._input_header = ""
         self._pmi: PmiService | None = None
+        self._subprocesses: Subprocesses | None = None
 
     # What others ask.
 
@@ -127,6 +129,20 @@ class Job:
         except TemplateError as exc:
             self.log(3, str(exc), "mustache")
             return template
+
+    @property
+    def subprocesses(self) -> Subprocesses:
+        """What debuggers and `flux exec --jobid` run beside the tasks; made when first needed."""
+        if self._subprocesses is None:
+            from fluxlet.shell.subprocesses import Subprocesses
+
+            self._subprocesses = Subprocesses(self)
+        return self._subprocesses
+
+    @property
+    def has_subprocesses(self) -> bool:
+        """Whether `subprocesses` was ever asked for."""
+        return self._subprocesses is not None
 
     # Messages for the user.
 
@@ -480,6 +496,8 @@ class Job:
     def _end_if_done(self) -> None:
         """Ends if nothing is left to be waited for."""
         if self.ended or self.running or self._raises or not (self.started or self.failed):
+            return
+        if self._subprocesses is not None and not self._subprocesses.end():
             return
         if self.duties is not None and not self.duties.done:
             self.duties.flush()

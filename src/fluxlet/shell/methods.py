@@ -40,6 +40,8 @@ def serve(job: Job, method: str, msg: Message) -> None:
     handler = _METHODS.get(method)
     if handler is not None:
         handler(job, msg)
+    elif method.startswith("rexec."):
+        job.subprocesses.serve(method.removeprefix("rexec."), msg)
     elif method.startswith("terminus."):
         _terminus(job, method.removeprefix("terminus."), msg)
     elif job.leader and method in _OF_LEADER:
@@ -86,6 +88,8 @@ def _proctable(job: Job, msg: Message) -> None:
 def _disconnect(job: Job, msg: Message) -> None:
     for terminal in job.terminals:
         terminal.gone(msg)
+    if job.has_subprocesses:
+        job.subprocesses.serve("disconnect", msg)
 
 
 def _input(job: Job, msg: Message) -> None:
@@ -171,16 +175,11 @@ def _exception(job: Job, msg: Message) -> None:
     job.check()
 
 
-def _rexec_list(job: Job, msg: Message) -> None:
-    _answer(job, msg, {"rank": job.server.rank, "procs": []})
-
-
 _METHODS: dict[str, Callable[[Job, Message], None]] = {
     "proctable": _proctable,
     "disconnect": _disconnect,
     "input": _input,
     "pmi-exchange": _pmi_exchange,
-    "rexec.list": _rexec_list,
 }
 _OF_LEADER: dict[str, Callable[[Job, Message], None]] = {
     "stdin": _stdin,

@@ -98,6 +98,8 @@ class ShellServer:
         self.jobs: dict[int, Job] = {}
         self.services: dict[str, Job] = {}
         self.tasks: dict[int, Task] = {}
+        self.others: set[Job] = set()
+        """Jobs with children of ours that are no tasks."""
         self._starting: deque[StartJob] = deque()
         self._launch = self.reactor.timer(0.0, 0.0, self._launch_one)
         self._fresh: dict[int, Job] = {}
@@ -133,6 +135,8 @@ class ShellServer:
 
     def stop(self) -> None:
         """Ends all tasks, and the loop. What they leave behind is the keeper's."""
+        for job in tuple(self.others):
+            job.subprocesses.kill()
         for task in self.tasks.values():
             if not kill_group(task.pid, signal.SIGKILL):
                 with suppress(ProcessLookupError):
@@ -186,6 +190,7 @@ class ShellServer:
             self._gone.append(job.service)
         self._fresh.pop(job.id, None)
         self._lines.pop(job.id, None)
+        self.others.discard(job)
         self.sweep_soon()
 
     def sweep_soon(self) -> None:
@@ -298,6 +303,9 @@ class ShellServer:
 
     def _reap(self) -> None:
         """Processes have ended."""
+        if self.others:
+            self._reap_tasks()
+            return
         orphans = False
         while True:
             try:
@@ -314,9 +322,21 @@ class ShellServer:
         if orphans:
             self.sweep_soon()
 
+    def _reap_tasks(self) -> None:
+        """As above, but leaves those alone that somebody else waits for (`subprocesses`)."""
+        for pid, task in list(self.tasks.items()):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                del self.tasks[pid]
+                task.job.task_exited(task, status)
+        for job in tuple(self.others):
+            job.check()
+        self.sweep_soon()
+
     def _sweep_orphans(self) -> None:
         """Ends what jobs that are over have left behind."""
-        found = [pid for pid in children() or () if pid not in self.tasks]
+        theirs = {pid for job in self.others for pid in job.subprocesses.pids}
+        found = [pid for pid in children() or () if pid not in self.tasks and pid not in theirs]
         left = False
         for pid in found:
             owner = _job_of(pid)

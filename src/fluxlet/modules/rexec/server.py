@@ -420,12 +420,17 @@ class Server:
 
     # The end.
 
+    @property
+    def running(self) -> tuple[Process, ...]:
+        """The processes that have not ended."""
+        return tuple(process for process in self._all if process.status is None)
+
     def stop(self, grace: float) -> None:
         """Ends all processes: SIGTERM, and SIGKILL after `grace` seconds. For when the loop does not run any more."""
         self.closing = True
         self._timer.stop()
         self._stops.stop()
-        running = [process for process in self._all if process.status is None]
+        running = self.running
         for process in running:
             _try_to_signal(process, signal.SIGTERM)
             _try_to_signal(process, signal.SIGCONT)  # one that is stopped is to hear of it

@@ -115,7 +115,7 @@ def test_a_client_at_the_terminal(player: JobPlayer) -> None:
     init = next(event["context"] for event in player.events(job) if event["name"] == "shell.init")
     assert (init["pty"], "capture" in init) == ("terminus.0", False)
     terminal = Terminal(player, job)
-    player.until(lambda: "\r\n" in terminal.text)
+    player.until(lambda: terminal.text.count("\r\n") >= 2)
     assert terminal.messages[0] == {"type": "attach"}
     terminal.ask(type="data", data="hello\r")
     player.wait(job)
@@ -174,3 +174,32 @@ def test_the_process_table(player: JobPlayer) -> None:
     assert (table["ids"], table["executables"]) == ([[0, 1]], [["sleep", [[-1, -1]]]])
     player.exception(job.id)
     player.wait(job)
+
+
+def test_processes_beside_the_tasks(player: JobPlayer) -> None:
+    """What `flux exec --jobid` and debuggers use; they end with the tasks."""
+    job = player.start(["cat"])
+    player.started(job)
+    service = player.service(job)
+    assert player.handle.rpc(f"{service}.rexec.list", {}, 0).get() == {"rank": 0, "procs": []}  # as recorded
+    command = {"cmdline": ["sh", "-c", "echo $FLUX_JOB_ID; exec sleep 600"], "env": {}, "opts": {}, "channels": []}
+    messages: list[Any] = []
+    rpc = flux.rpc.RPC(player.handle, f"{service}.rexec.exec", {"cmd": command, "flags": 3, "local_flags": 0}, 0, 2)
+    state = rpc._state
+
+    def answered() -> None:
+        messages.append(state.errnum or json.loads(state.value.payload_str))
+        if not state.errnum:
+            state.reset()
+
+    state.add_hook(answered)
+    player.until(lambda: any(isinstance(m, dict) and m["type"] == "output" for m in messages))
+    assert messages[0]["type"] == "started"
+    assert messages[1]["io"]["data"] == f"{fluid.f58(job.id)}\n"
+    procs = player.handle.rpc(f"{service}.rexec.list", {}, 0).get()["procs"]
+    assert [proc["pid"] for proc in procs] == [messages[0]["pid"]]
+    player.handle.rpc(f"{service}.stdin", {"stream": "stdin", "rank": "all", "eof": True}, 0).get()
+    player.wait(job)
+    assert job.status == 0
+    player.until(lambda: messages[-1] == 61)
+    assert messages[-2] == {"type": "finished", "status": 15} or {"type": "finished", "status": 15} in messages
