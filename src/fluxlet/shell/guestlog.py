@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from fluxlet.shell.connection import Connection
 
 #: What may wait in one log before whoever adds to it is to pause.
-HIGH = 256 << 10
+HIGH = 768 << 10
 #: What may be on its way to the KVS, of all logs.
-IN_FLIGHT = 512 << 10
+IN_FLIGHT = 384 << 10
+#: What is collected while there is more to come: the more a log has, the more, up to the second of these. Each commit
+#: writes the list of all pieces of the log anew.
+_SMALL, _LARGE = 64 << 10, 384 << 10
+_SHARE = 9
 #: Data that follow each other are put together up to this size.
 _PIECE = 64 << 10
 #: How long what comes first waits for more, in seconds.
@@ -109,6 +113,7 @@ class GuestLog:
         self.delay = delay
         self.drained = drained
         self.size = 0
+        self.written = 0
         self.due = False
         self.busy = False
         self._entries: list[str] = []
@@ -123,6 +128,11 @@ class GuestLog:
     def full(self) -> bool:
         """True if whoever adds is to pause."""
         return self.size >= HIGH
+
+    @property
+    def target(self) -> int:
+        """How much is worth a commit of its own, while more comes."""
+        return min(_LARGE, max(_SMALL, self.written >> _SHARE))
 
     @property
     def idle(self) -> bool:
@@ -158,6 +168,7 @@ class GuestLog:
             self._close_piece()
         text = "".join(self._entries)
         self._entries.clear()
+        self.written += self.size
         self.size = 0
         if self._timer is not None:
             self._timer.stop()
@@ -172,8 +183,11 @@ class GuestLog:
     def committed(self) -> None:
         """The commit has been answered."""
         self.busy = False
-        if self.size:
+        if self.size >= self.target:
             self.commit()
+        elif self.size and not self.due:
+            self.due = True
+            self.committer.soon(self)
         self.drained()
 
     def _added(self, size: int) -> None:
@@ -188,7 +202,7 @@ class GuestLog:
             self._timer.start()
         elif not self._timer.active:
             self._timer.start()
-        if self.full:
+        if self.size >= self.target:
             self.commit()
 
     def _close_piece(self) -> None:

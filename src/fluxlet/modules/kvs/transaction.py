@@ -78,6 +78,8 @@ class Transaction:
             directories.replaced(ref)
         for ref, directory in self._made:
             directories.add(ref, directory)
+        # Directories know who has made them: that is not to keep what was stored with them.
+        self.blobs = {}
 
     # One operation.
 
