@@ -259,8 +259,11 @@ class Scenario:
                 break
         world.run(_REPAIR)
         self._everybody_is_there()
+        gone = {client.uuid for client in self.clients if client.gone or not client.node.alive}
         for node in world.living():
             assert node.service is not None
+            if node.service.clients() & gone:
+                node.fail("requests of clients that are gone are kept")
             node.service.release()
         world.run(_REPAIR + 40 * world.slow * world.topology.max_level)
         # A last event: who has missed one before finds out now.
@@ -381,13 +384,9 @@ class Scenario:
 
     def _check_memory(self) -> None:
         """Nothing is kept for those who are gone."""
-        gone = {client.uuid for client in self.clients if client.gone or not client.node.alive}
         for node in self.world.living():
             router = node.broker.router
             for peer in (router.parent, *router.children.values()):
                 open_requests = sum(map(len, peer.pending.values())) if peer is not None and peer.pending else 0
                 if open_requests:
                     node.fail(f"{open_requests} requests are kept that nobody waits for")
-            assert node.service is not None
-            if node.service.clients() & gone:
-                node.fail("requests of clients that are gone are kept")
