@@ -3,7 +3,7 @@
     python benchmarks/run.py [--json FILE] [--reference PATH] [--full] [NAME...]
 
 `--reference PATH` runs the same scenarios under another `flux` executable and prints ratios. `--full` includes
-the million RPCs of the memory scenario; without it, a tenth of them.
+the million RPCs of the memory scenario, without it a tenth of them, and lists among 100,000 jobs rather than 4,000.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ FIGURES = {
     "start": ("ms", "ms, `flux start true`", "< 150", "issue 2; flux-core 700"),
     "getattr": ("cpu_ms", "ms of CPU, `flux getattr size`", "< 45", "issue 3; flux-core 2"),
     "scheduling": ("module_us_64", "us of CPU of the broker a job, KVS and all", "< 120", "issue 6"),
+    "job_latency": ("ms", "ms, a real job submitted and waited for", "< 5", "issue 6; flux-core 37"),
+    "job_executor": ("per_second", "real jobs/s through FluxExecutor", "", "flux-core 60"),
+    "job_submit_client": ("cpu_us", "us of the client's CPU, a submission", "< 60", "issue 6"),
+    "job_list": ("by_name_ms", "ms, ten of one name among the inactive", "< 2", "issue 6"),
     "import_flux": ("ms", "ms over bare Python", "< 30", "issue 2"),
 }
 
@@ -109,10 +113,13 @@ def import_flux(flux: Path) -> dict[str, Any]:
 
 
 def inside(flux: Path, name: str, full: bool) -> dict[str, Any]:
-    """A scenario of scenarios.py in an instance of its own."""
+    """A scenario of scenarios.py, or of jobs.py, in an instance of its own."""
     python = [sys.executable] if flux == OURS else [str(flux), "python"]
-    command = [str(flux), "start", *python, str(HERE / "scenarios.py"), name]
+    file = "jobs.py" if name.startswith("job_") else "scenarios.py"
+    command = [str(flux), "start", *python, str(HERE / file), name]
     if name == "memory" and not full:
+        command.append("100000")
+    if name == "job_list" and full:
         command.append("100000")
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,130 @@
+"""What is measured of jobs, inside an instance: `flux start python jobs.py NAME [N]` prints one JSON object.
+
+Only the public API of the `flux` package is used, so the same file runs under another Flux (`--reference`). Beside the
+wall-clock time stands the CPU time of this process: the machines that run this are shared.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+
+import flux
+import flux.job
+from flux.job.stats import JobStats
+
+
+def simulated(name="true"):
+    """A job for which no process is started."""
+    jobspec = flux.job.JobspecV1.from_command(["true"])
+    jobspec.setattr("system.exec.test.run_duration", "0.001s")
+    jobspec.setattr("system.job.name", name)
+    return jobspec
+
+
+def broker_mb(handle):
+    """The broker's resident memory, in MB."""
+    with open(f"/proc/{handle.attr_get('broker.pid')}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def finish(handle, count):
+    """Waits until there are that many inactive jobs."""
+    while JobStats(handle).update_sync().inactive < count:
+        time.sleep(0.02)
+
+
+def fill(handle, count, window=500):
+    """Has `count` simulated jobs run, of a hundred names."""
+    specs = [simulated(f"job-{number}") for number in range(100)]
+    done = 0
+    while done < count:
+        batch = min(window, count - done)
+        futures = [flux.job.submit_async(handle, specs[(done + n) % 100], waitable=True) for n in range(batch)]
+        for future in futures:
+            flux.job.submit_get_id(future)
+        for _ in range(batch):
+            flux.job.wait(handle)
+        done += batch
+
+
+def job_latency(count=100):
+    """One real `true`, submitted and waited for, again and again."""
+    handle = flux.Flux()
+    jobspec = flux.job.JobspecV1.from_command(["true"])
+    times = []
+    for number in range(count + 5):
+        start = time.perf_counter()
+        flux.job.wait(handle, flux.job.submit(handle, jobspec, waitable=True))
+        if number >= 5:
+            times.append((time.perf_counter() - start) * 1e3)
+    return {"ms": statistics.median(times), "best_ms": min(times)}
+
+
+def job_executor(count=200):
+    """Real jobs through a FluxExecutor, to their ends."""
+    jobspec = flux.job.JobspecV1.from_command(["true"])
+    with flux.job.FluxExecutor() as executor:
+        executor.submit(jobspec).result()
+        start, cpu = time.perf_counter(), time.process_time()
+        futures = [executor.submit(jobspec) for _ in range(count)]
+        for future in futures:
+            future.jobid()
+        known = time.perf_counter() - start
+        for future in futures:
+            assert future.result() == 0
+        took = time.perf_counter() - start
+        cpu = time.process_time() - cpu
+    return {"per_second": count / took, "ids_per_second": count / known, "client_cpu_us": cpu / count * 1e6}
+
+
+def job_submit_client(count=3000):
+    """What a submission costs the client: CPU time, of sending it and of reading the answer."""
+    handle = flux.Flux()
+    jobspec = simulated()
+    for future in [flux.job.submit_async(handle, jobspec, urgency=0) for _ in range(200)]:
+        flux.job.submit_get_id(future)
+    start, cpu = time.perf_counter(), time.process_time()
+    futures = [flux.job.submit_async(handle, jobspec, urgency=0) for _ in range(count)]
+    sent = time.process_time() - cpu
+    for future in futures:
+        flux.job.submit_get_id(future)
+    took, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return {"cpu_us": cpu / count * 1e6, "sending_cpu_us": sent / count * 1e6, "per_second": count / took}
+
+
+def job_list(count=4000):
+    """Lists among many inactive jobs: the best of ten, in milliseconds; and what each job costs the broker."""
+    handle = flux.Flux()
+    fill(handle, min(count, 1000))
+    before, jobs = broker_mb(handle), min(count, 1000)
+    fill(handle, count - jobs)
+    finish(handle, count)
+    after = broker_mb(handle)
+
+    def best(**kwargs):
+        times = []
+        for _ in range(10):
+            start = time.perf_counter()
+            flux.job.JobList(handle, attrs=["name", "state"], filters=["inactive"], **kwargs).jobs()
+            times.append((time.perf_counter() - start) * 1e3)
+        return min(times)
+
+    result = {
+        "by_name_ms": best(name="job-7", max_entries=10),
+        "no_match_ms": best(name="nobody", max_entries=0),
+        "first_1000_ms": best(max_entries=1000),
+        "jobs": count,
+        "broker_mb": after,
+    }
+    if count > jobs:
+        result["broker_kb_per_job"] = (after - before) * 1e3 / (count - jobs)
+    return result
+
+
+SCENARIOS = {function.__name__: function for function in (job_latency, job_executor, job_submit_client, job_list)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(SCENARIOS[sys.argv[1]](*map(int, sys.argv[2:]))))
