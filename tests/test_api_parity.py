@@ -77,6 +77,8 @@ MODULES = [
     "flux.resource.status",
     "flux.rpc",
     "flux.scheduler",
+    "flux.shape",
+    "flux.shape.parser",
     "flux.subprocess",
     "flux.uri",
     "flux.uri.uri",
