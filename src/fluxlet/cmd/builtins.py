@@ -25,6 +25,7 @@ GROUPS = (
 
 #: name -> (where its function is, its group, what it does in a line)
 BUILTINS: dict[str, tuple[str, str, str]] = {
+    "R": ("fluxlet.cmd.R:main", "other", "Create and manipulate resource sets"),
     "admin": ("flux.cli.commands.admin:main", "instance", "Commands for the administrator of an instance"),
     "broker": ("fluxlet.cmd.broker:main", "", "Run one broker of a Flux instance"),
     "completion": ("fluxlet.cmd.completion:main", "other", "Print the completion of a shell"),

@@ -19,12 +19,16 @@ CLI = json.loads((Path(__file__).parents[2] / "spec" / "cli.json").read_text())
 for entry in CLI["module"]["subcommands"]["debug"]["options"]:
     if entry["flags"][0] in ("-S", "-s", "-c"):
         entry["arg"] = "MASK"
+#: And it has these without their arguments.
+for entry in CLI["R"]["subcommands"]["encode"]["options"]:
+    arguments = {"--xml": "FILE", "--property": "NAME[:RANKS]"}
+    entry["arg"] = arguments.get(entry["flags"][-1], entry["arg"])
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
     *("config", "uptime", "shutdown", "startlog", "module", "overlay", "exec"),
-    *("kvs", "content", "dump", "restore", "fsck", "gc"),
+    *("kvs", "content", "dump", "restore", "fsck", "gc", "R"),
 )
-INSTANCE_SIDE = ("relay", "proxy", "config", "help")
+INSTANCE_SIDE = ("relay", "proxy", "config", "help", "R")
 PARSERS = {
     "uri": lambda: uri.parser(FluxURIResolver()),
     "hostlist": hostlist.parser,
