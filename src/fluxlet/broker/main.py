@@ -237,13 +237,22 @@ def _assemble_rank(
     except OSError as exc:
         raise StartError(exc.strerror or str(exc)) from None
     _connect(broker, life, boot)
+    if method.jobid is not None and method.rank == 0:
+        from fluxlet.broker.nested import introduce  # only who is a job needs it
+
+        try:
+            introduce(attributes.visible)
+        except (OSError, ValueError) as exc:
+            raise StartError(f"error introducing this instance to its parent: {exc}") from None
     return broker, life
 
 
 def _of_the_parent(method: Bootstrap, outside: dict[str, str | None]) -> dict[str, str | None]:
-    """The attributes about the instance that this one is a job of (spec 04, section 6)."""
+    """The attributes about the instance that this one is a job of (spec 04, section 6). Raises StartError."""
     known: dict[str, str | None] = {"parent-uri": None, "instance-level": method.level, "jobid-path": "/"}
     if method.jobid is not None:
+        if outside["FLUX_URI"] is None:
+            raise StartError("FLUX_URI is not set: the launcher is a job of an instance that cannot be found")
         known["parent-uri"] = outside["FLUX_URI"]
         known["jobid"] = method.jobid
         known["jobid-path"] = outside["FLUX_JOB_ID_PATH"] or "/"
