@@ -84,7 +84,10 @@ class Database:
         doubtful = any(os.path.exists(path + suffix) for suffix in ("-wal", "-journal"))
         doubtful |= settings.journal_mode == "OFF" and os.path.exists(path)
         with self._errors():
-            self.connection: sqlite3.Connection = sqlite3.connect(path, timeout=0.0, isolation_level=None)
+            # A broker may be put together by one thread and run by another; it is never in two at once.
+            self.connection: sqlite3.Connection = sqlite3.connect(
+                path, timeout=0.0, isolation_level=None, check_same_thread=False
+            )
         try:
             with self._errors():
                 self._prepare(doubtful)
