@@ -149,6 +149,11 @@ class GuestLog:
         self._piece += len(data)
         self._added(len(data))
 
+    def begin(self, text: str) -> None:
+        """Puts a line in front of all others; nothing has been committed yet."""
+        self._entries.insert(0, text)
+        self._added(len(text))
+
     def add(self, name: str, context: str) -> None:
         """Adds an entry; `context` is JSON text."""
         if self._piece:

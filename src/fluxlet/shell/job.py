@@ -98,7 +98,7 @@ class Job:
         self.input_fd = -1
         self._raises = 0  # exceptions of ours that are on their way
         self._lines: list[str] = []  # for exec.eventlog
-        self._header = ""
+        self._headed = False
         self._input_header = ""
         self._pmi: PmiService | None = None
         self._subprocesses: Subprocesses | None = None
@@ -210,10 +210,15 @@ class Job:
             self.server.report(f'{{"id":{self.id},"type":"ready"}}')
 
     def _begin_failed(self, error: ShellError) -> None:
-        if not self._header:
-            ntasks = self.layout.ntasks if hasattr(self, "layout") else 0
-            self._header = events.output_header(time(), ntasks)
+        if not self._headed:
+            self._head(self.layout.ntasks if hasattr(self, "layout") else 0)
         self.fail(error)
+
+    def _head(self, ntasks: int) -> None:
+        """Begins the output; what has been said before comes behind that."""
+        if self.leader:
+            self._headed = True
+            self.output_log.begin(events.output_header(time(), ntasks))
 
     def _init(self) -> None:
         server, start = self.server, self._command
@@ -258,7 +263,7 @@ class Job:
         self.output_log.delay = delay if delay is not None and delay > 0.05 else None
         now = time()
         if self.leader:
-            self._header = events.output_header(now, self.layout.ntasks)
+            self._head(self.layout.ntasks)
             self._input_header = events.input_header(now)
             if self.size > 1 or self.options.keys() - {"rlimit"} or self.layout.ntasks > 1:
                 self._input_header = self.need_leader().header(now)
@@ -459,7 +464,8 @@ class Job:
             # It waits for other ranks, which will not come to it any more.
             self.code = max(self.code, 1)
             self.failed = True
-            self._header = self._header or events.output_header(time(), 0)
+            if not self._headed:
+                self._head(0)
             self._end_if_done()
 
     def drop(self) -> None:
@@ -477,15 +483,12 @@ class Job:
     # Reports and the end.
 
     def report_start(self) -> None:
-        """The tasks run: job-exec is told, with what there is for exec.eventlog and the headers."""
+        """The tasks run: job-exec is told, with what there is for exec.eventlog and input."""
         self._start_reported = True
-        if self.leader and self._header:
-            texts = f',"input":{quoted(self._input_header)},"output":{quoted(self._header)}'
-            self._header = self._input_header = ""
-        else:
-            texts = ""
-        self.server.report(f'{{"id":{self.id},"type":"start","exec":{quoted("".join(self._lines))}{texts}}}')
+        texts = f'"exec":{quoted("".join(self._lines))},"input":{quoted(self._input_header)}'
+        self.server.report(f'{{"id":{self.id},"type":"start",{texts}}}')
         self._lines.clear()
+        self._input_header = ""
 
     def report_lines(self) -> None:
         """What has come for exec.eventlog since then."""

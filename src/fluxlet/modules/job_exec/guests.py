@@ -6,7 +6,8 @@ Rules:
 - A job's own namespace gets what there is in one commit; what comes meanwhile goes with the next. The last commit's
   answer names the root that becomes the job's `guest` directory.
 - The namespace is removed when that directory is in place.
-- A job that is over before anything of it has been committed is never linked: it has its final directory at once.
+- A job that is over before anything of it has been committed is never linked, and nothing is written to its namespace
+  unless its tasks have: its final directory is made at once, in the primary namespace.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Guests:
         raw = self._take(job)
         if raw is None:
             return
-        job.committing = True
+        job.committing = job.committed = True
 
         def committed(state: RpcState) -> None:
             job.committing = False
@@ -141,6 +142,13 @@ class Guests:
         self._service.ask(b"kvs.commit", raw, committed)
 
     def _take(self, job: ExecJob) -> bytes | None:
+        ops = self._operations(job, "")
+        if not ops:
+            return None
+        return f'{{"namespace":"{job.namespace}","flags":0,"ops":[{",".join(ops)}]}}\0'.encode()
+
+    def _operations(self, job: ExecJob, prefix: str) -> list[str]:
+        """Appends what the job has, to keys with this prefix; it has it no more."""
         ops = []
         for key, text in (
             ("exec.eventlog", "".join(job.exec_lines)),
@@ -150,12 +158,10 @@ class Guests:
             if text:
                 data = b2a_base64(text.encode("utf-8", "surrogateescape"), newline=False).decode()
                 dirent = f'{{"ver":1,"type":"val","data":"{data}"}}'
-                ops.append(f'{{"key":"{key}","flags":32,"dirent":{dirent}}}')
-        if not ops:
-            return None
+                ops.append(f'{{"key":"{prefix}{key}","flags":32,"dirent":{dirent}}}')
         job.exec_lines.clear()
         job.input_text = job.output_text = ""
-        return f'{{"namespace":"{job.namespace}","flags":0,"ops":[{",".join(ops)}]}}\0'.encode()
+        return ops
 
     # The end.
 
@@ -168,6 +174,26 @@ class Guests:
             self._closing[job.id] = lambda: self.close(job, then)
             return
         job.closing = True
+        if not job.committed and not job.linked:
+            self._close_unused(job, then)
+            return
+        self._close_used(job, then)
+
+    def _close_unused(self, job: ExecJob, then: Callable[[], None]) -> None:
+        """Nothing is in the namespace that we know of: if nothing is, the directory is made where it is to be."""
+
+        def found(state: RpcState) -> None:
+            root = b'"rootref":"%b"' % self._empty.encode()
+            if state.errnum or root not in (state.value.raw or b"").replace(b" ", b""):
+                self._close_used(job, then)
+                return
+            self._ops += self._operations(job, f"{job.key}.guest.")
+            self._put("", "", lambda state: self._copied(job, state, then))
+
+        request = f'{{"namespace":"{job.namespace}"}}\0'
+        self._service.ask(b"kvs.getroot", request.encode(), found)
+
+    def _close_used(self, job: ExecJob, then: Callable[[], None]) -> None:
         raw = self._take(job)
         if raw is None:
             request = f'{{"key":".","namespace":"{job.namespace}","flags":16}}\0'
@@ -192,13 +218,13 @@ class Guests:
         self._copy(job, root, then)
 
     def _copy(self, job: ExecJob, rootref: str, then: Callable[[], None]) -> None:
-        def copied(state: RpcState) -> None:
-            if state.errnum:
-                self._complain(f"{job.f58}: error copying the guest namespace: {state.error_text()}")
-            self._remove(job, then)
-
         dirent = f'{{"data":["{rootref}"],"type":"dirref","ver":1}}'
-        self._put(f"{job.key}.guest", dirent, copied)
+        self._put(f"{job.key}.guest", dirent, lambda state: self._copied(job, state, then))
+
+    def _copied(self, job: ExecJob, state: RpcState, then: Callable[[], None]) -> None:
+        if state.errnum:
+            self._complain(f"{job.f58}: error copying the guest namespace: {state.error_text()}")
+        self._remove(job, then)
 
     def _remove(self, job: ExecJob, then: Callable[[], None]) -> None:
         def removed(state: RpcState) -> None:
@@ -212,7 +238,8 @@ class Guests:
     # The primary namespace.
 
     def _put(self, key: str, dirent: str, then: Callable[[RpcState], None]) -> None:
-        self._ops.append(f'{{"key":"{key}","flags":0,"dirent":{dirent}}}')
+        if key:
+            self._ops.append(f'{{"key":"{key}","flags":0,"dirent":{dirent}}}')
         self._then.append(then)
         if not self._in_flight and not self._soon.active:
             self._soon.start()

@@ -121,6 +121,7 @@ class ExecJob:
         self.committing = False
         self.namespace_made = False
         self.linked = False
+        self.committed = False
         self.closing = False
 
     @property
