@@ -180,8 +180,13 @@ class LifeCycle:
 
     def _run_rc(self, name: str, done: Callable[[int], None]) -> None:
         """Loads the modules, or removes them."""
-        rc = Rc(self.broker, self._handle, os.environ)
+        rc = Rc(self.broker, self._handle, os.environ, self._run_flux)
         self._in_background(rc.run(name), done)
+
+    def _run_flux(self, label: str, words: list[str], done: Callable[[int], None]) -> None:
+        """Runs one of our own commands."""
+        program = Program([sys.executable, "-P", "-m", "fluxlet", *words], f"flux {' '.join(words)}")
+        self._run_commands([(label, program)], done, all_of_them=True)
 
     @property
     def _handle(self) -> Flux:

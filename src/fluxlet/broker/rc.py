@@ -7,18 +7,21 @@ at the end (`fluxlet.broker.lifecycle`).
 Rules:
 - `plan` is pure: which modules, in which order, with which arguments.
 - A module is loaded when the one before it runs, and removed when the one that was loaded after it is gone.
-- The first failure ends rc1. rc3 goes on whatever fails, so that as much as possible ends in an orderly way.
+- The first failure ends rc1, but not in recovery mode: somebody wants to see what there is. rc3 goes on whatever fails, so that as much as possible ends in an orderly way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from syslog import LOG_ERR, LOG_INFO
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flux.core.future_state import FutureState
 from flux.core.handle import Flux
+from flux.future import Future
 from fluxlet.broker.builtins import ARGUMENTS, FIRST, LISTED, ONLY_RANK_0
+from fluxlet.broker.offline import dump_words, dumped, restore_words, restored
 from fluxlet.broker.startlog import log_finish, log_start
 
 if TYPE_CHECKING:
@@ -92,12 +95,20 @@ class Rc:
         broker: whose modules they are.
         handle: asks for what is to be done.
         environ: the broker's environment.
+        command: runs `flux` with these words, logging in this name, and calls back with the exit code.
     """
 
-    def __init__(self, broker: Broker, handle: Flux, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        handle: Flux,
+        environ: Mapping[str, str],
+        command: Callable[[str, list[str], Callable[[int], None]], None],
+    ) -> None:
         self._broker = broker
         self._handle = handle
         self._environ = environ
+        self._command = command
 
     async def run(self, name: str) -> int:
         """Does it, and returns an exit code.
@@ -123,25 +134,78 @@ class Rc:
         except ValueError as exc:
             complain(f"flux-modprobe: {exc}")
             return 1
+        try:
+            restore = None if broker.rank else restore_words(broker.attributes.visible)
+        except OSError as exc:
+            complain(f"content.restore: {exc.filename}: {exc.strerror}")
+            return 1
+        code = 0
         for load in loads:
+            args = load.args
+            if restore is not None and load.module == "content-sqlite":
+                args = [*args, "truncate"]
+            if restore is not None and load.module == "kvs":
+                code = await self._restore(restore, complain)
+                if code:
+                    return code
             try:
-                await self._handle.rpc("module.load", {"path": load.module, "args": load.args})
+                await self._handle.rpc("module.load", {"path": load.module, "args": args})
             except OSError as exc:
                 complain(f"flux-modprobe: load {load.module}: {exc.strerror}")
-                return 1
-        return await self._tasks(RC1_TASKS, complain)
+                code = 1
+                if "broker.recovery-mode" not in broker.attributes.names():
+                    return code
+        return await self._tasks(RC1_TASKS, complain) or code
 
     async def _rc3(self, complain: Callable[[str], None]) -> int:
         code = await self._tasks(RC3_TASKS, complain)
+        had_kvs = "kvs" in self._broker.modules
         for module in reversed(list(self._broker.modules.values())):
             if module.internal or module.name in FIRST or module.name not in self._broker.modules:
                 continue
+            if module.name == "content-sqlite" and had_kvs:
+                code = await self._dump(complain) or code
             try:
                 await self._handle.rpc("module.remove", {"name": module.name})
             except OSError as exc:
                 complain(f"flux-modprobe: remove {module.name}: {exc.strerror}")
                 code = 1
         return code
+
+    async def _restore(self, words: list[str], complain: Callable[[str], None]) -> int:
+        """Before the KVS is there: what it is to begin with."""
+        code = await self._flux("rc1.0", words)
+        if not code:
+            try:
+                restored(self._broker.attributes.visible)
+            except OSError as exc:
+                complain(f"content.restore: {exc.filename}: {exc.strerror}")
+                return 1
+        return code
+
+    async def _dump(self, complain: Callable[[str], None]) -> int:
+        """When the KVS is gone, and has left a checkpoint."""
+        attributes = self._broker.attributes.visible
+        try:
+            words = dump_words(attributes, time())
+            if words is None:
+                return 0
+            await self._handle.rpc("content.flush")
+            code = await self._flux("rc3.0", words)
+            if not code:
+                dumped(attributes, words[-1])
+        except OSError as exc:
+            complain(f"content.dump: {exc.filename or 'content.flush'}: {exc.strerror}")
+            return 1
+        return code
+
+    async def _flux(self, label: str, words: list[str]) -> int:
+        """Runs a command; its exit code."""
+        ended = FutureState()
+        ended.ctx = self._handle.core
+        self._command(label, words, ended.fulfil)
+        await Future(ended)
+        return int(ended.value)
 
     async def _tasks(
         self, tasks: list[Callable[[Flux, Broker], Awaitable[None]]], complain: Callable[[str], None]

@@ -42,7 +42,9 @@ async def log_start(handle: Flux, broker: Broker) -> None:
 
 async def log_finish(handle: Flux, broker: Broker) -> None:
     """Task of rc3. Raises OSError."""
-    if not broker.rank and "kvs" in broker.modules and broker.attributes.visible.get("statedir-cleanup") != "1":
+    attributes = broker.attributes.visible
+    stays = attributes.get("statedir-cleanup") != "1" or "content.dump" in attributes
+    if not broker.rank and "kvs" in broker.modules and stays:
         await _append(handle, "finish", {"version": _VERSION}, 0)
 
 

@@ -16,4 +16,5 @@ def nothing_stays(broker: Broker) -> bool:
     """True if the instance ends, and its state directory goes with it."""
     state = broker.state
     ends = state is not None and state.state in _LAST
-    return ends and broker.attributes.visible.get("statedir-cleanup") == "1"
+    attributes = broker.attributes.visible
+    return ends and attributes.get("statedir-cleanup") == "1" and "content.dump" not in attributes
