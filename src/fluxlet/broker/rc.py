@@ -7,7 +7,8 @@ at the end (`fluxlet.broker.lifecycle`).
 Rules:
 - `plan` is pure: which modules, in which order, with which arguments.
 - A module is loaded when the one before it runs, and removed when the one that was loaded after it is gone.
-- The first failure ends rc1, but not in recovery mode: somebody wants to see what there is. rc3 goes on whatever fails, so that as much as possible ends in an orderly way.
+- The first failure ends rc1, but not in recovery mode: somebody wants to see what there is. rc3 goes on whatever fails,
+  so that as much as possible ends in an orderly way.
 """
 
 from __future__ import annotations
