@@ -84,6 +84,7 @@ class LifeCycle:
         self._command: Run | None = None
         self._commands: deque[tuple[str, Program]] = deque()
         self._background: Background | None = None
+        self._rc: Rc | None = None
         self._stops = 0
         self._goodbye_timer: Timer | None = None
         self._actions: dict[str, Callable[[], None]] = {
@@ -180,8 +181,8 @@ class LifeCycle:
 
     def _run_rc(self, name: str, done: Callable[[int], None]) -> None:
         """Loads the modules, or removes them."""
-        rc = Rc(self.broker, self._handle, os.environ, self._run_flux)
-        self._in_background(rc.run(name), done)
+        self._rc = Rc(self.broker, self._handle, os.environ, self._run_flux)
+        self._in_background(self._rc.run(name), done)
 
     def _run_flux(self, label: str, words: list[str], done: Callable[[int], None]) -> None:
         """Runs one of our own commands."""
@@ -405,7 +406,10 @@ class LifeCycle:
             self._stop_command(_ESCALATION[self._stops - 1])
         elif self._background is not None and self._background.running:
             self.broker.log.write(LOG_INFO, f"signal {int(signum)}")
-            self._background.give_up(128 + int(signal.SIGHUP))
+            if state == "init" and self._rc is not None and not self._rc.stopping:
+                self._rc.stopping = True  # who insists does not wait for the module that takes so long
+            else:
+                self._background.give_up(128 + int(signal.SIGHUP))
         elif state in _SIGNAL_EVENTS:
             self.fail()
             self.machine.post(_SIGNAL_EVENTS[state])

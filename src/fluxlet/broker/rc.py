@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from signal import SIGHUP
 from syslog import LOG_ERR, LOG_INFO
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -110,6 +111,8 @@ class Rc:
         self._handle = handle
         self._environ = environ
         self._command = command
+        self.stopping = False
+        """No more modules are to be loaded: rc1 ends when the one that is being loaded has been."""
 
     async def run(self, name: str) -> int:
         """Does it, and returns an exit code.
@@ -142,6 +145,8 @@ class Rc:
             return 1
         code = 0
         for load in loads:
+            if self.stopping:
+                return 128 + SIGHUP
             args = load.args
             if restore is not None and load.module == "content-sqlite":
                 args = [*args, "truncate"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -196,3 +197,30 @@ def test_without_our_rc1_there_are_only_the_first_modules(line: str) -> None:
     command = "flux module list | tail -n +2 | cut -d' ' -f1"
     done = start(f"-Sbroker.rc1_path={line}", command, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     assert done.stdout.split() == sorted(name for name in FIRST if name in LISTED)
+
+
+def test_signal_while_modules_are_loaded_ends_it_in_good_order(tmp_path: Path) -> None:
+    # The module that is being loaded waits for us to have sent it.
+    module = tmp_path / "slow.py"
+    os.mkfifo(tmp_path / "pipe")
+    module.write_text(
+        "from flux.brokermod import BrokerModule\nclass Slow(BrokerModule):\n    def __init__(self, h, *args):\n"
+        f"        h.log(3, 'loading')\n        open('{tmp_path}/pipe').read()\n        super().__init__(h, *args)\n"
+    )
+    words = ["start", f"--conf=modules.alternatives.content={module}", "-o-v", "true"]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FLUX_")}
+    command = [sys.executable, "-m", "fluxlet", *words]
+    with subprocess.Popen(command, env=clean, stderr=subprocess.PIPE, text=True) as instance:
+        assert instance.stderr is not None
+        lines = []
+        for line in instance.stderr:
+            lines.append(line)
+            if "loading" in line:
+                instance.send_signal(signal.SIGTERM)
+            if "signal 15" in line:
+                (tmp_path / "pipe").write_text("")
+        assert instance.wait(60) == 128 + signal.SIGHUP
+    errors = [line for line in lines if line.startswith("<3>broker")]
+    assert len(errors) == 1, errors
+    assert "rc1.0: flux modprobe rc1 Exited (rc=129)" in errors[0]
+    assert not [line for line in lines if "not properly shut down" in line]
