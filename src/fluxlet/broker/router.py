@@ -369,8 +369,8 @@ class Router:
         message.routes = routes[1:]
         return [(origin, message)]
 
-    def backlog(self, routes: tuple[bytes, ...]) -> int:
-        """Bytes that wait for whoever is next on the way of a local service's responses, in bytes.
+    def next_hop(self, routes: tuple[bytes, ...]) -> Endpoint | None:
+        """Who is next on the way of a local service's responses; None if they lead nowhere.
 
         Args:
             routes: of the request.
@@ -379,7 +379,7 @@ class Router:
         if endpoint is None and len(routes) > 1:
             parent = self.parent
             endpoint = parent if parent is not None and routes[1] == parent.uuid else self._origins.get(routes[1])
-        return 0 if endpoint is None else endpoint.backlog
+        return endpoint
 
     def client_awaiting(self, message: Message, source: Endpoint) -> Endpoint | None:
         """The client that a response goes to, its routes taken off; None unless that is plain to see.

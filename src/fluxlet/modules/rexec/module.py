@@ -16,13 +16,13 @@ from fluxlet.broker.broker import Broker
 from fluxlet.broker.guardian import Guardian
 from fluxlet.broker.process_module import ProcessModule
 from fluxlet.broker.program import program_environment
+from fluxlet.modules.rexec.flow import Drain, DrainedRequest, Flow
 from fluxlet.modules.rexec.server import Helper, Server
+from fluxlet.payload import decode
 from fluxlet.service import Service
 
 #: Seconds from SIGTERM to SIGKILL for what runs when the broker ends.
 _GRACE = 5.0
-#: Bytes that may wait for a client before its processes have to wait, too.
-_CONGESTED = 1 << 20
 
 
 class BrokerHost:
@@ -34,20 +34,23 @@ class BrokerHost:
         self.reactor: Reactor = service.module.reactor
         self.uri = broker.attributes.visible.get("local-uri") or ""
         self.guardian: Guardian | None = broker.life.guardian if broker.life is not None else None
+        self.flow = Flow(service.handle, broker)
         self._service = service
         self._broker = broker
 
     def respond(self, request: Message, raw: bytes | None) -> None:
         """Answers."""
         self._service.answer(request, raw)
+        if raw is not None:
+            self.flow.sent(request, len(raw))
 
     def respond_error(self, request: Message, errnum: int, text: str | None) -> None:
         """Answers with an error."""
         self._service.handle.respond_error(request, errnum, text)
 
     def congested(self, request: Message) -> bool:
-        """Too much is waiting for whoever is next on the way of the responses to `request`."""
-        return self._broker.router.backlog(request.routes or ()) > _CONGESTED
+        """Too much is under way to whoever has sent `request`."""
+        return self.flow.congested(request)
 
     def log(self, severity: int, text: str) -> None:
         """Logs in the name of the module."""
@@ -77,10 +80,12 @@ class Rexec(Service):
         super().__init__(handle, broker)
         self.host = BrokerHost(self)
         self.server = Server(self.host)
+        self.drain = Drain(broker, self.answer)
 
     def stop_service(self) -> None:
         """Nothing that was started here outlives the broker."""
         self.server.stop(_GRACE)
+        self.abandon(self.drain.stop())
 
     # Requests.
 
@@ -133,3 +138,10 @@ class Rexec(Service):
     def disconnect(self, msg: Message) -> None:
         """A client has gone."""
         self.server.disconnect(msg)
+        self.host.flow.forget(msg)
+        self.drain.forget(msg)
+
+    @request_handler("drained")
+    def drained(self, msg: Message) -> None:
+        """Payload: `DrainedRequest`; answers nothing, when the client has read what was sent to it. For other ranks."""
+        self.drain.wait(msg, decode(msg, DrainedRequest).uuid)
