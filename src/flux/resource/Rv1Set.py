@@ -325,6 +325,13 @@ class Rv1Set(ResourceSetImplementation):
             gone = set(ranks)
             self.properties = {name: held for name, of in self.properties.items() if (held := of - gone)}
 
+    def renumbered(self, number: Mapping[int, int]) -> Rv1Set:
+        """A copy with other ranks: `number` has the new one of each."""
+        new = self.copy()
+        new.nodes = {number[rank]: node for rank, node in new.nodes.items()}
+        new.properties = {name: {number[rank] for rank in ranks} for name, ranks in new.properties.items()}
+        return new
+
     def set_property(self, name: str, ranks: Any = None) -> None:
         """Gives a property to some ranks, None for all. Raises ValueError."""
         if not name:

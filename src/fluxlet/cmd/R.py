@@ -150,16 +150,9 @@ def _intersect(parsed: Parsed) -> int:
     return _print(reduce(Rv1Set.intersect, _objects()))
 
 
-def _renumbered(r: Rv1Set, number: dict[int, int]) -> Rv1Set:
-    new = r.copy()
-    new.nodes = {number[rank]: node for rank, node in new.nodes.items()}
-    new.properties = {name: {number[rank] for rank in ranks} for name, ranks in new.properties.items()}
-    return new
-
-
 def _remap(parsed: Parsed) -> int:
     r = _one()
-    return _print(_renumbered(r, {rank: order for order, rank in enumerate(sorted(r.nodes))}))
+    return _print(r.renumbered({rank: order for order, rank in enumerate(sorted(r.nodes))}))
 
 
 def _rerank(parsed: Parsed) -> int:
@@ -176,7 +169,7 @@ def _rerank(parsed: Parsed) -> int:
         if not own:
             raise Failure(f"host {r.nodes[rank].host or f'rank{rank}'} is not in the list")
         number[rank] = own.pop(0)
-    return _print(_renumbered(r, number))
+    return _print(r.renumbered(number))
 
 
 def _decode(parsed: Parsed) -> int:

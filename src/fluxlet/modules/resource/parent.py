@@ -131,9 +131,6 @@ def renumbered(r: Rv1Set, hosts: list[str]) -> Rv1Set:
     by_host = len(places) == len(hosts) and len(set(named)) == len(named) and set(named) == places.keys()
     order = {rank: places[host] for rank, host in zip(ranks, named, strict=True)} if by_host else None
     number = order or {rank: place for place, rank in enumerate(ranks)}
-    new = Rv1Set()
-    new.nodes = {number[rank]: node for rank, node in r.nodes.items()}
-    new.properties = {name: {number[rank] for rank in held} for name, held in r.properties.items()}
-    new.set_expiration(r.get_expiration())
-    new.name_ranks()
+    new = r.renumbered(number)
+    new.set_starttime(0.0)
     return new

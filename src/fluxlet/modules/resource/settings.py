@@ -203,13 +203,7 @@ def rerank(made: Rv1Set, hosts: list[str]) -> Rv1Set:
         if not places.get(host):
             raise ValueError(f"resource configuration: host '{host}' is not in the hostlist of the instance")
         renumbered[rank] = places[host].pop(0)
-    new = Rv1Set()
-    new.nodes = {renumbered[rank]: node for rank, node in made.nodes.items()}
-    new.properties = {name: {renumbered[rank] for rank in ranks} for name, ranks in made.properties.items()}
-    new.set_expiration(made.get_expiration())
-    new.scheduling = made.scheduling
-    new.name_ranks()
-    return new
+    return made.renumbered(renumbered)
 
 
 def differences(rules: dict[str, str], rank: int, configured: Rv1Set, found: Rv1Set) -> str | None:

@@ -254,6 +254,8 @@ class Planner:
         if self.policy == BACKFILL:
             time = self.reserve(job, now).time
             return [] if time is None else [(job, time)]
+        if next(self.pool.ends(), None) is None:
+            return []
         trial = self.pool.copy()
         foretold: list[tuple[Pending, float]] = []
         when: float | None = now
