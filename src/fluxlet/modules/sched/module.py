@@ -13,17 +13,14 @@ Rules:
 from __future__ import annotations
 
 import errno
-from binascii import a2b_base64
 from collections.abc import Sequence
 from json import dumps
 from syslog import LOG_ERR
 from time import monotonic, time
 from typing import Any
 
-import msgspec
-
 from flux.brokermod import request_handler
-from flux.constants import FLUX_RPC_NORESPONSE, FLUX_RPC_STREAMING
+from flux.constants import FLUX_RPC_STREAMING
 from flux.core import fluid
 from flux.core.codec import dump_payload
 from flux.core.future_state import RpcState
@@ -32,17 +29,15 @@ from flux.message import Message
 from flux.resource._pool import Grant, Pool, bits
 from flux.resource.Rv1Set import Node, Rv1Set
 from fluxlet.broker.broker import Broker
+from fluxlet.modules.sched.hello import grants_of, say_hello
 from fluxlet.modules.sched.line import Pending
 from fluxlet.modules.sched.planner import BACKFILL, FIFO, Planner, Start
 from fluxlet.modules.sched.requests import (
     AllocRequest,
     CancelRequest,
-    Execution,
     ExpirationRequest,
     FeasibilityRequest,
     FreeRequest,
-    HeldR,
-    HelloResponse,
     Options,
     PrioritizeRequest,
 )
@@ -62,19 +57,6 @@ _ANNOTATION = 0.0003
 _FORETOLD = 16
 #: Debug bits: deny the next request, explain what is pending, refuse other ends.
 _DENY, _EXPLAIN, _REFUSE = 1, 2, 4
-
-_held_r = msgspec.json.Decoder(HeldR).decode
-_hello = msgspec.json.Decoder(HelloResponse).decode
-
-
-def grants_of(execution: Execution) -> dict[int, Grant]:
-    """What R says that somebody has, by rank. Raises ValueError."""
-    grants: dict[int, Grant] = {}
-    for group in execution.R_lite:
-        cores, gpus = bits_of(group.children.core), bits_of(group.children.gpu)
-        for rank in bits(bits_of(group.rank)):
-            grants[rank] = Grant(rank, cores, gpus)
-    return grants
 
 
 class Scheduler(Service):
@@ -98,7 +80,6 @@ class Scheduler(Service):
         self.log.level = self.options.log_level
         self.planner: Planner | None = None  # until the resources are known
         self.ready = False
-        self._hello_left = 0  # lookups of those who hold resources
         self._resources = Rv1Set()
         self._shapes = Shapes(self._resources, Pool({}))
         self._texts = Texts(self._resources)
@@ -130,8 +111,7 @@ class Scheduler(Service):
         try:
             response = future.get()
         except OSError as exc:
-            if exc.errno not in (errno.ECANCELED, errno.ENODATA):
-                self.log.error(f"resource.acquire: {exc.strerror}")
+            self.log.error(f"resource.acquire: {exc.strerror}; nothing is scheduled until this module is loaded again")
             return
         future.reset()
         if "resources" in response:
@@ -151,7 +131,7 @@ class Scheduler(Service):
             self._resources.set_expiration(planner.expiration)
         planner.unsettle()
         if "resources" in response:
-            self._say_hello()
+            say_hello(self, planner.pool, self.options.partial_ok, self._said_hello)
         else:
             self._plan_soon()
 
@@ -175,61 +155,8 @@ class Scheduler(Service):
 
     # The job manager.
 
-    def _say_hello(self) -> None:
-        self._hello_left = 1
-        payload = {"partial-ok": self.options.partial_ok}
-        self.handle.rpc("job-manager.sched-hello", payload, flags=FLUX_RPC_STREAMING).then(self._hello_answered)
-
-    def _hello_answered(self, future: Any) -> None:
-        try:
-            held = _hello(future.get_str() or "{}")
-        except OSError as exc:
-            if exc.errno == errno.ENODATA:
-                self._hello_done()
-            elif exc.errno == errno.ENOSYS:
-                self.log.debug("there is no job manager whose jobs are to be scheduled")
-            else:
-                self.log.error(f"job-manager.sched-hello: {exc.strerror}")
-            return
-        future.reset()
-        self._hello_left += 1
-
-        def looked_up(state: RpcState) -> None:
-            self._found(held, state)
-            self._hello_done()
-
-        key = f"{fluid.kvs(held.id)}.R"
-        raw = dump_payload({"key": key, "namespace": "primary", "flags": 0})
-        self.ask(b"kvs.lookup", raw, looked_up)
-
-    def _found(self, held: HelloResponse, state: RpcState) -> None:
-        """R of a job that holds resources has been read."""
-        planner = self.planner
-        assert planner is not None
-        try:
-            if state.errnum:
-                raise ValueError(state.error_text())
-            assert isinstance(state.value, Message)
-            execution = _held_r(a2b_base64(state.value.payload["val"]["data"])).execution
-            grants = grants_of(execution)
-            for rank in bits(bits_of(held.free)):
-                grants.pop(rank, None)
-            missing = [rank for rank in grants if not planner.pool.ranks >> rank & 1]
-            if missing:
-                raise ValueError(f"allocation contains ranks not in resource pool: {missing}")
-            planner.pool.allocate(held.id, grants.values(), execution.expiration)
-        except (ValueError, msgspec.MsgspecError) as exc:
-            self.log.error(f"hello: {fluid.f58(held.id)}: {exc}")
-            note = "failed to reallocate R for running job"
-            payload = {"id": held.id, "type": "scheduler-restart", "severity": 0, "note": note}
-            self.handle.rpc("job-manager.raise", payload, flags=FLUX_RPC_NORESPONSE)
-            return
-        self.log.debug(f"hello: {fluid.f58(held.id)} alloc {summary(tuple(grants.values()))}")
-
-    def _hello_done(self) -> None:
-        self._hello_left -= 1
-        if self._hello_left:
-            return
+    def _said_hello(self) -> None:
+        """Those who hold resources have what they hold: now others may come."""
 
         def answered(state: RpcState) -> None:
             if state.errnum:
