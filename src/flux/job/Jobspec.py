@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import IO, Any, ClassVar
 
+from flux.constraint.parser import ConstraintSyntaxError
 from flux.job import _layouts, _rules, _utils
 from flux.util import Fileref, del_treedict, get_treedict, parse_fsd, set_treedict
 
@@ -820,7 +821,7 @@ class JobspecV1(Jobspec):
     def _require(self, query: str) -> None:
         try:
             constraint = _utils.MiniConstraintParser().parse(query)
-        except (SyntaxError, ValueError) as exc:
+        except (ConstraintSyntaxError, ValueError) as exc:
             raise ValueError(f"--requires='{query}': {exc}") from exc
         self.setattr("constraints", constraint)
 

@@ -214,6 +214,7 @@ def decode_signal(val: str | int) -> int:
         number = int(text)
         if number > 0:
             return number
+        raise ValueError("signal must be > 0")
     try:
         return int(signal.Signals[text if text.startswith("SIG") else f"SIG{text}"])
     except KeyError:
@@ -253,15 +254,15 @@ def parse_jobspec_keyval(label: str, keyval: str) -> tuple[str, Any]:
     """
     key, equals, text = keyval.partition("=")
     if key.startswith("^"):
-        key = key[1:]
+        key, path = key[1:], text
         try:
-            text = Path(text).read_text()
+            text = Path(path).read_text()
         except OSError as exc:
             raise ValueError(f"{label}: {exc}") from exc
         try:
             return key, json.loads(text)
         except json.JSONDecodeError as exc:
-            raise ValueError(f"{label}: {keyval[1:]}: {exc}") from exc
+            raise ValueError(f"{label}: {path}: {exc}") from exc
     if not equals:
         return key, 1
     try:

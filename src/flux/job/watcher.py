@@ -55,6 +55,7 @@ class JobWatcher:
             self.started = False
             self.finished = False
             self.seen_init = False
+            self.left = False  # what was waited for has happened
 
         def follow(self, path: str) -> None:
             """Begins to follow one of the job's eventlogs; once."""
@@ -81,10 +82,14 @@ class JobWatcher:
                     self.follow(OUTPUT)
                 return
             handler = {MAIN: self._main, EXEC: self._exec}.get(path, self._output)
-            handler(event)
+            if not self.left or path == OUTPUT:
+                handler(event)
 
-        def _leave(self, path: str) -> None:
-            self.watches[path].cancel()
+        def _leave(self) -> None:
+            self.left = True
+            for path in (MAIN, EXEC):
+                if path in self.watches:
+                    self.watches[path].cancel()
 
         def _main(self, event: EventLogEvent) -> None:
             watcher = self.watcher
@@ -103,9 +108,9 @@ class JobWatcher:
                 if not self.started:
                     watcher._failed(1)
                 if not self.seen_init:
-                    print(f"{self.jobid}: {JobExceptionEvent(event).render()}", file=self.stderr)
+                    print(JobExceptionEvent(event).render(), file=self.stderr, flush=True)
             if event.name == self.wait:
-                self._leave(MAIN)
+                self._leave()
 
         def _exec(self, event: EventLogEvent) -> None:
             watcher = self.watcher
@@ -115,7 +120,7 @@ class JobWatcher:
                 if watcher.watch:
                     self.follow(OUTPUT)
             if f"exec.{event.name}" == self.wait:
-                self._leave(MAIN)
+                self._leave()
 
         def _output(self, entry: EventLogEvent) -> None:
             event = decode(entry, self.watcher.labelio)
@@ -211,7 +216,7 @@ class JobWatcher:
             self.progress.process_event(status.jobid, event)
         if self.log_events:
             line = f"{status.jobid}: {when:.3f}s: {prefix}{event.name} {event.context_string}"
-            print(line.rstrip(), file=status.stderr, flush=True)
+            print(line, file=status.stderr, flush=True)
 
     def _log_status(self, status: JobWatchStatus, event: EventLogEvent, waitstatus: int) -> None:
         if self.log_status:

@@ -1,0 +1,191 @@
+"""Submitting several jobs at once, and following them (spec 08, 6.3): ``flux submit``.
+
+With ``--cc=IDSET`` there is a job for each id: ``{cc}`` in the command and in most options stands for it. Other braces
+are left as they are: ``{{id}}`` is for the job's shell to replace.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from flux.cli.base import SubmitBaseCmd
+from flux.job.JobID import JobID
+from flux.job.submit import SubmitFuture
+from flux.progress import ProgressBar
+
+#: What ``{cc}`` is replaced in, besides the command.
+_MUTABLE = (
+    *("queue", "bank", "ntasks", "nodes", "cores_per_task", "gpus_per_task", "cores", "tasks_per_node"),
+    *("tasks_per_core", "gpus_per_node", "time_limit", "env", "urgency", "setopt", "setattr", "job_name", "input"),
+    *("output", "error", "log", "log_stderr", "dependency", "taskmap", "requires", "wait_event", "cwd", "flags"),
+    *("signal", "rlimit", "add_file"),
+)
+_CC = re.compile(r"(?<!\{)\{cc\}(?!\})")
+
+LOGGER = logging.getLogger("flux")
+
+
+def replaced(value: Any, cc: str) -> Any:
+    """A value of an option, or the words of a command, for one of the jobs."""
+    if isinstance(value, str):
+        return _CC.sub(cc, value)
+    if isinstance(value, list):
+        return [replaced(item, cc) for item in value]
+    return value
+
+
+class SubmitBulkCmd(SubmitBaseCmd):
+    """A command that submits several jobs. Arguments as of MiniCmd."""
+
+    def __init__(self, prog: str, usage: str | None = None, description: str | None = None) -> None:
+        super().__init__(prog, usage, description)
+        add = self.parser.add_argument
+        add("--cc", metavar="IDSET", help="Submit a copy of the job for each id; {cc} and $FLUX_JOB_CC are the id")
+        add("--bcc", metavar="IDSET", help="As --cc, without $FLUX_JOB_CC")
+        add("--wait-event", metavar="NAME", help="Wait for the event NAME of all jobs")
+        add("--wait", action="store_true", help="Wait for all jobs to end")
+        add("--watch", action="store_true", help="Show the output of all jobs, and wait for them to end")
+        add("--log", metavar="FILE", help="Write ids and output of jobs to FILE")
+        add("--log-stderr", metavar="FILE", help="Write stderr of jobs to FILE")
+        add("--progress", action="store_true", help="Show a progress bar")
+        add("--jps", action="store_true", help="With --progress, show jobs per second")
+        self._logs: dict[str, TextIO] = {}
+        self._watcher: Any = None
+        self._bar: ProgressBar | None = None
+        self._begun = 0.0
+        self._submitted = 0
+
+    @staticmethod
+    def cc_list(args: Any) -> Sequence[str]:
+        """The ids for which there is to be a job; one empty one without ``--cc``. Raises ValueError."""
+        from flux.idset import IDset
+
+        if args.cc and args.bcc:
+            raise ValueError("specify only one of --cc or --bcc")
+        if not args.cc and not args.bcc:
+            return [""]
+        return [str(number) for number in IDset(args.cc or args.bcc)]
+
+    def openlog(self, filename: str) -> TextIO:
+        """A log file; each is opened once."""
+        if filename not in self._logs:
+            self._logs[filename] = open(filename, "w", buffering=1, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115  # closed by the end of the program
+        return self._logs[filename]
+
+    def _check_input(self, args: Any) -> None:
+        from flux.idset import IDset
+
+        if args.input is None:
+            return
+        try:
+            ranks = len(IDset(args.input)) > 0
+        except ValueError:
+            return
+        if ranks:
+            LOGGER.error(f"per-task input not supported for {self.progname}")
+            sys.exit(1)
+
+    def _waits_for(self, args: Any) -> str | None:
+        """The event after which a job is left alone; None: nobody waits."""
+        if args.wait_event:
+            event: str = args.wait_event
+            return event
+        return "clean" if args.wait or args.watch else None
+
+    def watcher_start(self, args: Any) -> None:
+        """Begins to follow jobs, if they are to be waited for."""
+        from flux.job.watcher import JobWatcher
+
+        if self._waits_for(args) is None or self._watcher is not None:
+            return
+        self._watcher = JobWatcher(
+            self.handle(),
+            progress=args.progress,
+            jps=args.jps,
+            watch=args.watch,
+            log_events=args.verbose > 1,
+            log_status=args.verbose > 0,
+            labelio=args.label_io,
+            starttime=None,
+        )
+        self._watcher.start()
+
+    def jobs_per_sec(self) -> float:
+        """Submissions a second, so far."""
+        elapsed = time.monotonic() - self._begun
+        return self._submitted / elapsed if elapsed > 0 else 0.0
+
+    def progress_start(self, args: Any, total: int) -> None:
+        """Shows a bar of submissions, where that is wanted and no bar of jobs is shown."""
+        self._begun = time.monotonic()
+        if args.progress and not sys.stdout.isatty():
+            LOGGER.warning("stdout is not a tty. Ignoring --progress option")
+            args.progress = args.jps = False
+        if args.progress and self._waits_for(args) is None:
+            after = " {percent:5.1f}% {jps:4.1f} job/s" if args.jps else " {percent:5.1f}% {elapsed.dt}"
+            before = f"Submitting {total} jobs: "
+            self._bar = ProgressBar(total=total, before=before, after=after, autostop=True, jps=0.0)
+            self._bar.start()
+
+    def progress_update(self, jobinfo: Any = None, submit: bool = False, submit_failed: bool = False) -> None:
+        """One more job was submitted, or refused."""
+        self._submitted += submit or submit_failed
+        if self._bar is not None:
+            self._bar.update(jps=self.jobs_per_sec())
+
+    def submit_cb(self, future: SubmitFuture, args: Any, label: str = "") -> None:
+        """A submission was answered."""
+        stdout = self.openlog(args.log) if args.log else sys.stdout
+        stderr = self.openlog(args.log_stderr) if args.log_stderr else stdout if args.log else sys.stderr
+        try:
+            jobid: JobID = future.get_id()
+        except OSError as exc:
+            print(f"{label}{exc}", file=stderr, flush=True)
+            self.exitcode = max(self.exitcode, 1)
+            self.progress_update(submit_failed=True)
+            return
+        if not args.quiet:
+            print(jobid, file=stdout, flush=True)
+        self.progress_update(submit=True)
+        if self._watcher is not None:
+            self._watcher.add_jobid(jobid, stdout=stdout, stderr=stderr, wait=self._waits_for(args))
+
+    def submit_async_with_cc(self, args: Any, cclist: Sequence[str] | None = None) -> None:
+        """Submits a job for each of some ids."""
+        for cc in self.cc_list(args) if cclist is None else cclist:
+            mine = args if cc == "" else self._for_id(args, cc)
+            label = f"cc={cc}: " if cc else ""
+            jobspec = self.jobspec_create(mine)
+            if args.cc and cc:
+                jobspec.environment = {**jobspec.environment, "FLUX_JOB_CC": cc}
+            future = self.submit_async(mine, jobspec)
+            if future is not None:
+                future.then(self.submit_cb, mine, label)
+
+    @staticmethod
+    def _for_id(args: Any, cc: str) -> Any:
+        mine = copy.copy(args)
+        for name in _MUTABLE:
+            setattr(mine, name, replaced(getattr(args, name), cc))
+        mine.command = replaced(args.command, cc)
+        return mine
+
+    def main(self, args: Any) -> int:
+        """Runs the command; its exit code."""
+        self._check_input(args)
+        ids = self.cc_list(args)
+        if not args.dry_run:
+            self.progress_start(args, len(ids))
+            self.watcher_start(args)
+        self.submit_async_with_cc(args, ids)
+        self.handle().reactor_run()
+        if self._watcher is not None:
+            self._watcher.stop()
+            self.exitcode = max(self.exitcode, self._watcher.exitcode)
+        return self.exitcode

@@ -1,0 +1,39 @@
+"""flux run — run a job, and show what it writes (spec 08, 6.2)."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import NoReturn
+
+from flux.cli.argparse import FluxArgumentParser
+from flux.cli.run import RunCmd
+from flux.cli.tool import Failure
+from flux.util import CLIMain
+
+#: For the manual.
+EXAMPLES = (
+    ("flux run -n4 -c2 ./simulate", "Four tasks, two cores for each."),
+    ("flux run -N2 -l hostname", "A task on each of two nodes, whose lines begin with its number."),
+)
+SEE_ALSO = ("submit", "job", "jobs")
+
+
+def parser() -> FluxArgumentParser:
+    """The options."""
+    return RunCmd().get_parser()
+
+
+def _run(argv: list[str]) -> None:
+    command = RunCmd()
+    try:
+        status = command.main(command.parse(argv))
+    except Failure as exc:
+        print(f"flux-job: {exc.text}", file=sys.stderr)
+        status = 1
+    sys.exit(status)
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Runs the command, and ends the program with the exit code of the job."""
+    CLIMain(RunCmd().logger)(partial(_run, argv))
