@@ -37,6 +37,9 @@ FIGURES = {
     "job_latency": ("ms", "ms, a real job submitted and waited for", "< 5", "issue 6; flux-core 37"),
     "job_executor": ("per_second", "real jobs/s through FluxExecutor", "", "flux-core 60"),
     "job_submit_client": ("cpu_us", "us of the client's CPU, a submission", "< 60", "issue 6"),
+    "exec_true": ("per_second", "real `true` jobs/s, end to end", "> 1000", "issue 6; flux-core 80 to 93"),
+    "exec_simulated": ("per_second", "simulated jobs/s", "> 3000", "issue 6; flux-core 180 to 260"),
+    "exec_flood": ("worst_ping_ms", "ms, the longest ping under a flood", "< 50", "issue 6"),
     "job_list": ("by_name_ms", "ms, ten of one name among the inactive", "< 2", "issue 6"),
     "import_flux": ("ms", "ms over bare Python", "< 30", "issue 2"),
 }
@@ -115,7 +118,7 @@ def import_flux(flux: Path) -> dict[str, Any]:
 def inside(flux: Path, name: str, full: bool) -> dict[str, Any]:
     """A scenario of scenarios.py, or of jobs.py, in an instance of its own."""
     python = [sys.executable] if flux == OURS else [str(flux), "python"]
-    file = "jobs.py" if name.startswith("job_") else "scenarios.py"
+    file = {"job": "jobs.py", "exec": "shell.py"}.get(name.partition("_")[0], "scenarios.py")
     command = [str(flux), "start", *python, str(HERE / file), name]
     if name == "memory" and not full:
         command.append("100000")
