@@ -119,7 +119,10 @@ class Guests:
 
     def flush(self, job: ExecJob) -> None:
         """Commits what the job has for its namespace; the first time, links that as the job's `guest` directory."""
-        if job.committing or not job.namespace_made or job.closing:
+        if job.committing or job.closing or job.creating:
+            return
+        if not job.namespace_made:
+            self._create_late(job)
             return
         if not job.linked:
             job.linked = True
@@ -140,6 +143,22 @@ class Guests:
                 self.flush(job)
 
         self._service.ask(b"kvs.commit", raw, committed)
+
+    def _create_late(self, job: ExecJob) -> None:
+        """A job that nobody runs has no namespace unless there is something to be seen of it before it is over."""
+        job.creating = True
+
+        def made(state: RpcState) -> None:
+            job.creating = False
+            if state.errnum:
+                self._complain(f"{job.f58}: error creating guest namespace: {state.error_text()}")
+                job.closing = True
+            if job.id in self._closing:
+                self._closing.pop(job.id)()
+            else:
+                self.flush(job)
+
+        self.create(job, made)
 
     def _take(self, job: ExecJob) -> bytes | None:
         ops = self._operations(job, "")
@@ -167,17 +186,16 @@ class Guests:
 
     def close(self, job: ExecJob, then: Callable[[], None]) -> None:
         """Writes the rest, makes the job's `guest` directory final, and removes the namespace."""
-        if not job.namespace_made:
-            then()
-            return
-        if job.committing:
+        if job.committing or job.creating:
             self._closing[job.id] = lambda: self.close(job, then)
             return
         job.closing = True
-        if not job.committed and not job.linked:
+        if not job.namespace_made:
+            self._close_directly(job, then)
+        elif not job.committed and not job.linked:
             self._close_unused(job, then)
-            return
-        self._close_used(job, then)
+        else:
+            self._close_used(job, then)
 
     def _close_unused(self, job: ExecJob, then: Callable[[], None]) -> None:
         """Nothing is in the namespace that we know of: if nothing is, the directory is made where it is to be."""
@@ -187,11 +205,14 @@ class Guests:
             if state.errnum or root not in (state.value.raw or b"").replace(b" ", b""):
                 self._close_used(job, then)
                 return
-            self._ops += self._operations(job, f"{job.key}.guest.")
-            self._put("", "", lambda state: self._copied(job, state, then))
+            self._close_directly(job, then)
 
         request = f'{{"namespace":"{job.namespace}"}}\0'
         self._service.ask(b"kvs.getroot", request.encode(), found)
+
+    def _close_directly(self, job: ExecJob, then: Callable[[], None]) -> None:
+        self._ops += self._operations(job, f"{job.key}.guest.")
+        self._put("", "", lambda state: self._copied(job, state, then))
 
     def _close_used(self, job: ExecJob, then: Callable[[], None]) -> None:
         raw = self._take(job)
@@ -224,7 +245,10 @@ class Guests:
     def _copied(self, job: ExecJob, state: RpcState, then: Callable[[], None]) -> None:
         if state.errnum:
             self._complain(f"{job.f58}: error copying the guest namespace: {state.error_text()}")
-        self._remove(job, then)
+        if job.namespace_made:
+            self._remove(job, then)
+        else:
+            then()
 
     def _remove(self, job: ExecJob, then: Callable[[], None]) -> None:
         def removed(state: RpcState) -> None:

@@ -120,6 +120,7 @@ class ExecJob:
         self.output_text = ""
         self.committing = False
         self.namespace_made = False
+        self.creating = False
         self.linked = False
         self.committed = False
         self.closing = False
