@@ -217,7 +217,7 @@ def _run_python(path: str, words: list[str]) -> int:
 
 def _unknown(name: str, search: str) -> DriverError:
     lines = [f"flux: `{name}' is not a flux command.  See 'flux --help'"]
-    known = set(BUILTINS)
+    known = {name for name, (_, group, _) in BUILTINS.items() if group}
     for directory in search.split(":"):
         try:
             entries = os.listdir(directory)
