@@ -153,8 +153,7 @@ class Kvs(Service):
         """A client has gone: it waits no longer. What it has committed stays."""
         for space in self.spaces.values():
             if space.waiting:
-                kept = [request for request in space.take_waiting() if not may_end(request, msg)]
-                space.keep_waiting(kept)
+                space.forget_waiting(lambda request: may_end(request, msg))
 
     @request_handler("setroot-pause", allow_guest=True)
     def setroot_pause(self, msg: Message) -> None:

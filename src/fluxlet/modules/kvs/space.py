@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ class Space:
         self._waiting.clear()
         return found
 
-    def keep_waiting(self, requests: list[Message]) -> None:
-        """Only these go on waiting."""
-        kept = {id(request) for request in requests}
-        self._waiting = [entry for entry in self._waiting if entry[1] in kept]
+    def forget_waiting(self, ends: Callable[[Message], bool]) -> None:
+        """Those for whom `ends` is true wait no longer; they are not told."""
+        self._waiting = [entry for entry in self._waiting if not ends(entry[2])]
         heapq.heapify(self._waiting)
