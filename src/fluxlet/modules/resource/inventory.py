@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flux.constants import FLUX_NODEID_UPSTREAM, FLUX_RPC_NORESPONSE
 from flux.resource.Rv1Set import Node, Rv1Set
 from fluxlet.modules.resource import discovery
-from fluxlet.modules.resource.settings import differences, fake_r, read_text, rerank
+from fluxlet.modules.resource.settings import differences, read_text, rerank
 
 if TYPE_CHECKING:
     from fluxlet.modules.resource.module import Resource
@@ -76,8 +76,8 @@ class Inventory:
         service = self._service
         visible = service.broker.attributes.visible
         try:
-            if service.settings.fake is not None:
-                self._defined(fake_r(service.settings.fake), "configuration")
+            if service.settings.pretended is not None:
+                self._defined(service.settings.pretended, "configuration")
                 return
             if service.settings.configured is not None:
                 self._defined(self._configured(), "configuration")

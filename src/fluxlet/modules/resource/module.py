@@ -38,7 +38,7 @@ from fluxlet.modules.resource.requests import (
     ReloadRequest,
     WaitupRequest,
 )
-from fluxlet.modules.resource.settings import Settings, fake_r, read_r, read_text
+from fluxlet.modules.resource.settings import Settings, read_r, read_text
 from fluxlet.modules.resource.store import (
     CHECKPOINT_KEY,
     EVENTLOG_KEY,
@@ -101,9 +101,8 @@ class Resource(Service):
         return 0 if self.settings.fake is None else int(self.settings.fake["nnodes"])
 
     def _hosts(self) -> list[str]:
-        if self.settings.fake is not None:
-            fake = fake_r(self.settings.fake)
-            return [str(host) for host in fake.nodelist()]
+        if self.settings.pretended is not None:
+            return [str(host) for host in self.settings.pretended.nodelist()]
         visible = self.broker.attributes.visible
         hosts = [str(host) for host in Hostlist(visible.get("hostlist", ""))]
         return hosts or [visible.get("hostname", "localhost")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from typing import Any
 
 from flux.hostlist import Hostlist
@@ -30,6 +31,7 @@ _FAKE: dict[str, type] = {
     "gpus-per-node": int,
     "host-prefix": str,
     "hwloc-xml-path": str,
+    "amend-r": str,
 }
 _ENTRY: dict[str, type] = {"hosts": str, "cores": str, "gpus": str, "properties": list}
 #: What may differ between what is configured and what is there.
@@ -49,6 +51,7 @@ class Settings:
         history: for how long, in seconds, drains and undrains before the last start are kept.
         verify: what may differ, by "core", "gpu" and "hostname"; None: nothing is verified.
         configured: R without ranks of brokers, or None.
+        fake, pretended: the table `[fake-resources]`, and the R that it makes; or None.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -71,6 +74,7 @@ class Settings:
         self.verify = _verify(table, self.configured is not None)
         self.by_hosts = "bootstrap" in config and self.configured is not None
         self.fake = _fake(config)
+        self.pretended = None if self.fake is None else fake_r(self.fake)
 
 
 def _configured(table: dict[str, Any], config: dict[str, Any]) -> Rv1Set | None:
@@ -189,7 +193,18 @@ def fake_r(table: dict[str, Any]) -> Rv1Set:
     for rank in range(table["nnodes"]):
         made.nodes[rank] = Node(cores, gpus, f"{prefix}{rank}")
     made.name_ranks()
-    return made
+    return _amended(made, table) if "amend-r" in table else made
+
+
+def _amended(made: Rv1Set, table: dict[str, Any]) -> Rv1Set:
+    """What the function MODULE:NAME makes of R and the topology that is pretended, if there is one."""
+    place, _, name = table["amend-r"].partition(":")
+    try:
+        amend = getattr(import_module(place), name)
+        xml = read_text(table["hwloc-xml-path"]) if "hwloc-xml-path" in table else None
+        return Rv1Set(amend(made.to_dict(), xml), keep_scheduling=True)
+    except (ImportError, AttributeError, OSError, ValueError, TypeError, KeyError) as exc:
+        raise ValueError(f"fake-resources.amend-r: {table['amend-r']}: {exc}") from None
 
 
 def rerank(made: Rv1Set, hosts: list[str]) -> Rv1Set:

@@ -1,11 +1,11 @@
 """The modules sched-simple, sched-fifo and sched-backfill: the planner, in conversation (spec 07, 3.1 to 3.7).
 
     resource.acquire -> the pool -> job-manager.sched-hello -> who holds what -> job-manager.sched-ready
-    sched.alloc, sched.free, ... -> the planner -> (idle) run -> kvs.commit of all Rs -> the answers
+    sched.alloc, sched.free, ... -> the planner -> (next turn) run -> kvs.commit of all Rs -> the answers
 
 Rules:
-- Requests only change what is to be planned. Planning is done when the loop has nothing else to do, or when a lot
-  has come together; what a run has started goes into one transaction.
+- Requests only change what is to be planned. Planning is done when those are heard that have come in one turn of the
+  loop, or when a lot has come together; what a run has started goes into one transaction.
 - A job is told of its resources when its R is in the KVS. They are its own from the moment it was planned.
 - A request that cannot be understood is denied; it is never the scheduler's end.
 """
@@ -46,7 +46,7 @@ from fluxlet.modules.sched.texts import Texts, bits_of, commit, operation, succe
 from fluxlet.payload import decode
 from fluxlet.service import Service
 
-#: So many changes are not kept waiting for the loop to be idle.
+#: So many changes are not kept waiting for the next turn of the loop.
 _MANY = 128
 #: Looking into the future may take this part of the time, and looking for jobs that may go ahead this.
 _FORECAST_SHARE = 0.05
@@ -84,7 +84,7 @@ class Scheduler(Service):
         self._shapes = Shapes(self._resources, Pool({}))
         self._texts = Texts(self._resources)
         reactor = handle.core.reactor
-        self._idle = reactor.idle(self._plan)
+        self._soon = reactor.timer(0.0, 0.0, self._plan)
         self._later = reactor.timer(0.0, 0.0, self._forecast)
         self._again = reactor.timer(0.0, 0.0, self._plan)
         self._changes = 0
@@ -101,7 +101,7 @@ class Scheduler(Service):
 
     def stop_service(self) -> None:
         """Nothing is planned any more. The job manager hears that we are gone, and sends its requests to the next."""
-        self._idle.stop()
+        self._soon.stop()
         self._later.stop()
         self._again.stop()
 
@@ -175,7 +175,7 @@ class Scheduler(Service):
     def _plan_soon(self) -> None:
         """Something has changed that somebody may have waited for."""
         if not self._changes:
-            self._idle.start()
+            self._soon.start()
         self._changes += 1
         if self._changes >= _MANY:
             self._plan()
@@ -334,7 +334,7 @@ class Scheduler(Service):
 
     def _plan(self) -> None:
         """Starts whom it can."""
-        self._idle.stop()
+        self._soon.stop()
         self._changes = 0
         planner = self.planner
         if planner is None or not planner.jobs:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flux.resource.Rv1Set import Node, Rv1Set
-from fluxlet.modules.resource.settings import Settings, differences, fake_r, rerank
+from fluxlet.modules.resource.settings import Settings, differences, rerank
 
 
 def configured(*entries: dict[str, Any]) -> Rv1Set:
@@ -126,9 +126,29 @@ def test_ranks_by_hosts() -> None:
 
 
 def test_fake_resources() -> None:
-    made = fake_r(Settings({"fake-resources": {"nnodes": 3, "gpus-per-node": 2}}).fake or {})
+    made = Settings({"fake-resources": {"nnodes": 3, "gpus-per-node": 2}}).pretended
+    assert made is not None
     assert made.dumps() == "rank[0-2]/core[0-63],gpu[0-1]"
     assert made.to_dict()["execution"]["nodelist"] == ["fake[0-2]"]
     for table in ({}, {"nnodes": 0}, {"nnodes": 1, "x": 1}, {"nnodes": 1, "cores-per-node": 0}):
         with pytest.raises(ValueError, match="fake-resources"):
             Settings({"fake-resources": table})
+
+
+def halve(r: dict[str, Any], xml: str | None) -> dict[str, Any]:
+    """For the test below."""
+    r["execution"]["R_lite"][0]["children"]["core"] = "0-31"
+    r["scheduling"] = {"xml": xml}
+    return r
+
+
+def test_fake_resources_may_be_changed(tmp_path: Path) -> None:
+    (tmp_path / "topology").write_text("<topology/>")
+    table = {"nnodes": 2, "amend-r": f"{__name__}:halve", "hwloc-xml-path": str(tmp_path / "topology")}
+    made = Settings({"fake-resources": table}).pretended
+    assert made is not None
+    assert made.dumps() == "rank[0-1]/core[0-31]"
+    assert made.scheduling == {"xml": "<topology/>"}
+    for bad in ("nosuch:x", "json:nosuch", "json:loads"):
+        with pytest.raises(ValueError, match=f"fake-resources.amend-r: {bad}"):
+            Settings({"fake-resources": {"nnodes": 2, "amend-r": bad}})
