@@ -19,6 +19,24 @@ _NO_RESOURCES: dict[str, Any] = {
 }
 
 
+def included(rset: ResourceSet, include: Any) -> IDset:
+    """The ranks that a selection means.
+
+    Args:
+        rset: where the hosts are looked up.
+        include: an idset of ranks, or a hostlist. Hosts that are not there are no error.
+
+    Raises ValueError for text that is neither.
+    """
+    try:
+        return IDset(include)
+    except ValueError:
+        ranks = IDset()
+        for rank in rset.host_ranks(include, ignore_nomatch=True):
+            ranks.add(rank)
+        return ranks
+
+
 class SchedResourceList:
     """Sets of resources by their state, each a ResourceSet: `all`, `down`, `allocated`, `up`, `free`.
 
@@ -64,12 +82,7 @@ class SchedResourceList:
 
         Raises ValueError for text that is neither.
         """
-        try:
-            ranks = IDset(include)
-        except ValueError:
-            ranks = IDset()
-            for rank in self.all.host_ranks(include, ignore_nomatch=True):
-                ranks.add(rank)
+        ranks = included(self.all, include)
         for state in ("all", "down", "allocated"):
             self._set(state, self._sets[state].copy_ranks(ranks))
         for state in ("up", "free"):

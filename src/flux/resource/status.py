@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flux.hostlist import Hostlist
 from flux.idset import IDset
-from flux.resource.list import resource_list
+from flux.resource.list import included, resource_list
 from flux.resource.ResourceSet import ResourceSet
 
 if TYPE_CHECKING:
@@ -114,12 +114,7 @@ class ResourceStatus:
 
         Raises ValueError for text that is neither.
         """
-        try:
-            ranks = IDset(include)
-        except ValueError:
-            ranks = IDset()
-            for rank in self.rset.host_ranks(include, ignore_nomatch=True):
-                ranks.add(rank)
+        ranks = included(self.rset, include)
         self.rset = self.rset.copy_ranks(ranks)
         self._update(ranks)
 

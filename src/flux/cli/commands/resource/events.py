@@ -12,6 +12,7 @@ from flux.core.handle import Flux
 from flux.eventlog import EventLogFormatter
 from flux.idset import IDset
 from flux.resource import ResourceJournalConsumer, ResourceSet
+from flux.resource.list import included
 from flux.util import parse_fsd
 
 
@@ -19,14 +20,11 @@ def _included(args: Any, handle: Flux) -> set[int] | None:
     """The ranks whose events are shown; None: all events. Raises ValueError."""
     if args.include is None:
         return None
+    rset = ResourceSet(handle.rpc("resource.status", nodeid=0).get()["R"])
     try:
-        return set(IDset(args.include))
-    except ValueError:
-        rset = ResourceSet(handle.rpc("resource.status", nodeid=0).get()["R"])
-        try:
-            return set(rset.host_ranks(args.include, ignore_nomatch=True))
-        except ValueError as exc:
-            raise include_errors(exc) from None
+        return set(included(rset, args.include))
+    except ValueError as exc:
+        raise include_errors(exc) from None
 
 
 def _concerns(event: Any, ranks: set[int] | None) -> bool:
