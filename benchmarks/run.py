@@ -41,6 +41,10 @@ FIGURES = {
     "exec_simulated": ("per_second", "simulated jobs/s", "> 3000", "issue 6; flux-core 180 to 260"),
     "exec_flood": ("worst_ping_ms", "ms, the longest ping under a flood", "< 50", "issue 6"),
     "job_list": ("by_name_ms", "ms, ten of one name among the inactive", "< 2", "issue 6"),
+    "overlay_rpc": ("us_a_level", "us more for each level, 16 ranks", "", "flux-core 75 to 90"),
+    "overlay_event": ("us", "us, an event to clients of 16 ranks", "", "flux-core 760 at level 4"),
+    "overlay_exec": ("ms", "ms, `flux exec -n true` on 16 ranks", "", "flux-core 26"),
+    "overlay_barrier": ("ms", "ms, a barrier of 1,000 on 16 ranks", "", "none in flux-core 0.88"),
     "import_flux": ("ms", "ms over bare Python", "< 30", "issue 2"),
 }
 
@@ -118,8 +122,10 @@ def import_flux(flux: Path) -> dict[str, Any]:
 def inside(flux: Path, name: str, full: bool) -> dict[str, Any]:
     """A scenario of scenarios.py, or of jobs.py, in an instance of its own."""
     python = [sys.executable] if flux == OURS else [str(flux), "python"]
-    file = {"job": "jobs.py", "exec": "shell.py"}.get(name.partition("_")[0], "scenarios.py")
-    command = [str(flux), "start", *python, str(HERE / file), name]
+    files = {"job": "jobs.py", "exec": "shell.py", "overlay": "overlay.py"}
+    file = files.get(name.partition("_")[0], "scenarios.py")
+    ranks = ["--test-size=16", "-Stbon.topo=kary:2"] if file == "overlay.py" else []
+    command = [str(flux), "start", *ranks, *python, str(HERE / file), name]
     if name == "memory" and not full:
         command.append("100000")
     if name == "job_list" and full:
