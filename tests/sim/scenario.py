@@ -24,7 +24,7 @@ _REPAIR = 12.0
 #: Seconds that a connection stands still at most.
 _LONGEST_HOLD = 2.0
 
-_TOPOLOGIES = ("kary:1", "kary:2", "kary:3", "kary:16", "kary:0", "binomial", "mincrit:3")
+_TOPOLOGIES = ("kary:1", "kary:2", "kary:3", "kary:16", "kary:0", "binomial", "mincrit:3", "custom")
 
 
 class Barrier:

@@ -37,6 +37,12 @@ def test_what_must_hold_does(first: int) -> None:
     run_many(range(first, first + BATCH))
 
 
+@pytest.mark.nightly
+def test_what_must_hold_does_for_thousands_of_seeds() -> None:
+    for first in range(SEEDS, 5000, BATCH):
+        run_many(range(first, first + BATCH))
+
+
 def test_4096_ranks_in_one_process() -> None:
     run(1, 4096)
 

@@ -63,14 +63,14 @@ class World:
     Args:
         seed: of all that is chance.
         size: number of ranks.
-        topo: a `tbon.topo` value.
+        topo: a `tbon.topo` value; custom: a tree in which a parent's rank may be higher than its children's.
         keep: how many lines of the trace are kept.
     """
 
     def __init__(self, seed: int, size: int, topo: str, keep: int = 5000) -> None:
         self.random = random.Random(seed)
         self.now = 1.0
-        self.topology = Topology.parse(topo, size)
+        self.topology = Topology.parse(topo, size, self._parents(size) if topo == "custom" else ())
         self.size = size
         self.reactor = Reactor()
         self.nodes: list[Node | None] = [None] * size
@@ -86,6 +86,14 @@ class World:
         """Called when a broker has become a part of the instance."""
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
+
+    def _parents(self, size: int) -> list[int]:
+        """The parents of a tree that nobody has planned."""
+        order = [0, *self.random.sample(range(1, size), size - 1)]
+        parents = [-1] * size
+        for place, rank in enumerate(order[1:], 1):
+            parents[rank] = order[self.random.randrange(max(0, place - 6), place)]
+        return parents
 
     # Time.
 

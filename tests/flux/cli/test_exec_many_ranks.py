@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 import flux
+import flux.job
 import flux.subprocess
+from flux.idset import IDset
 from fluxlet.testing import Instance
 
 SIZE = 8
@@ -85,6 +87,29 @@ def test_input_goes_to_all_and_output_comes_from_all(tree: Instance) -> None:
     assert sorted(done.stdout.splitlines()) == [f"{rank}: {digest}  -" for rank in range(SIZE)]
     done = run(tree, "-r", "7", "seq", "1", "20000")
     assert done.stdout == "".join(f"{number}\n" for number in range(1, 20_001))
+
+
+def test_the_nodes_of_a_job_by_its_shells(tree: Instance) -> None:
+    submitted = tree.run("flux", "submit", "-N2", "-n2", "sleep", "1000", capture_output=True, text=True, check=True)
+    job = submitted.stdout.strip()
+    jobid = int(flux.job.JobID(job))
+    with tree.handle() as handle:
+        asked = {"id": jobid, "attrs": ["state", "ranks"]}
+        wait_until(lambda: handle.rpc("job-list.list-id", asked).get()["job"]["state"] == 16, "the job")
+        ranks = list(IDset(handle.rpc("job-list.list-id", asked).get()["job"]["ranks"]))
+
+        def runs() -> bool:
+            return run(tree, "-n", "-l", "-j", job, "echo", "here").stdout.count("here") == 2
+
+        wait_until(runs, "the shells")
+        done = run(tree, "-n", "-l", "-r", "1", "-j", job, "sh", "-c", "flux getattr rank")
+        assert done.stdout == f"{ranks[1]}: {ranks[1]}\n"
+        done = run(tree, "-n", "-r", "2", "-j", job, "true")
+        assert (done.returncode, done.stderr) == (1, "flux-exec: One or more invalid --ranks specified: 2\n")
+        flux.job.cancel(handle, jobid)
+        wait_until(lambda: handle.rpc("job-list.list-id", asked).get()["job"]["state"] == 64, "its end")
+    done = run(tree, "-n", "-j", job, "true")
+    assert (done.returncode, done.stderr) == (1, f"flux-exec: job {job} is not currently running\n")
 
 
 def test_a_signal_reaches_all_ranks(tree: Instance) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ class Process:
         local_flags: with NO_GROUP it has no process group of its own.
         changed: called with this when it has ended, and when it is complete.
         later: called with an output that cannot go on now.
+
+    Raises OSError if there are no descriptors left to watch it; it has been ended then.
     """
 
     def __init__(
@@ -84,7 +87,17 @@ class Process:
         for name, sock in launched.channels.items():
             self.inputs[name] = self._input(name, sock, shared=True)
             self._listen(name, sock.fileno(), sock.close)
-        self.end = ProcessEnd(host.reactor, host.guardian, self.pid, self._ended)
+        try:
+            self.end = ProcessEnd(host.reactor, host.guardian, self.pid, self._ended)
+        except OSError:
+            # Nobody would ever know of its end.
+            self.hang_up()
+            os.kill(self.pid, signal.SIGKILL)
+            if host.guardian is not None:
+                host.guardian.remove_process(self.pid)
+                host.guardian.remove_group(self.pid)
+            os.waitpid(self.pid, 0)
+            raise
 
     def _listen(self, name: str, fd: int, close: Callable[[], None]) -> None:
         options = self.command.stream(name)

@@ -165,10 +165,10 @@ class Server:
             if request.local_flags & ~LOCAL_FLAGS:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             launched = launch(command, environ, own, streams, request.local_flags, foreground, host.guardian)
+            process = Process(host, command, environ, launched, request.local_flags, self._changed, self._go_on_later)
         except OSError as exc:
             text = os.strerror(exc.errno or errno.EIO)
             raise OSError(exc.errno, f"error launching process: {text}") from None
-        process = Process(host, command, environ, launched, request.local_flags, self._changed, self._go_on_later)
         if not foreground:
             who = command.label or os.path.basename(command.cmdline[0])
             process.record = Record(host, f"{who}[{process.pid}]")

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -194,6 +195,25 @@ def test_what_cannot_be_started_says_why(handle: flux.Flux, fields: dict[str, An
     assert error_of(ran.next) == (errnum, f"error launching process: {os.strerror(errnum)}")
     assert len(os.listdir("/proc/self/fd")) == before
     assert procs(handle) == []
+
+
+def test_without_descriptors_nothing_is_started_and_nothing_lost(
+    handle: flux.Flux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    Exec(handle, "true").run()
+    before = len(os.listdir("/proc/self/fd"))
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    for function in ("pipe", "pidfd_open"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, refuse)
+            ran = Exec(handle, "sleep", "1000")
+            assert error_of(ran.next) == (errno.EMFILE, "error launching process: Too many open files")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert procs(handle) == []
+    assert not any("sleep" in Path(f"/proc/{pid}/comm").read_text() for pid in children.read_text().split())
 
 
 @pytest.mark.parametrize(
