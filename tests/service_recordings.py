@@ -41,6 +41,7 @@ FREE_TOPICS = {
     "broker.stats-get",
     "log.stats-get",
     "connector-local.stats-get",
+    "resource.status",
 }
 #: Keys of payloads with another value in every run.
 FREE_KEYS = {"duration", "route", "seq", "count", "timestamp"}

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_instance import Instance as CommandInstance
+from command_instance import recording
 
 from flux.cli.commands.startlog import line, runs
 from flux.eventlog import EventLogEvent
@@ -96,3 +98,19 @@ def test_without_an_instance(tmp_path: Path) -> None:
         [sys.executable, "-m", "fluxlet", "startlog"], env=environ, capture_output=True, text=True, check=False
     )
     assert (done.stderr, done.returncode) == ("flux: flux_open: No such file or directory\n", 1)
+
+
+def test_requests_are_those_of_the_reference(instance: CommandInstance) -> None:
+    for number, words in ((0, ()), (2, ("--post-finish-event",)), (3, ("--post-start-event",))):
+        instance.take()
+        assert instance.run("startlog", *words).returncode == 0
+        # The reference asks for its rank first, to log in its name what goes wrong.
+        wanted = [entry for entry in recording("broker-startlog", number) if entry["topic"] != "attr.get"]
+        assert [without_data(entry) for entry in instance.take()] == [without_data(entry) for entry in wanted]
+
+
+def without_data(entry: dict[str, Any]) -> dict[str, Any]:
+    """A request without the text of its event, which has the time."""
+    payload = entry["payload"]
+    ops = [{**op, "dirent": {**op["dirent"], "data": ""}} for op in payload.get("ops", ())]
+    return {**entry, "payload": {**payload, "ops": ops}}
