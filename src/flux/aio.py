@@ -51,6 +51,7 @@ from flux.util import encode_topic
 if TYPE_CHECKING:
     from flux.job.asynchronous import AsyncJobs
     from flux.kvs.asynchronous import AsyncKVS
+    from flux.resource.asynchronous import AsyncResources
     from flux.subprocess.asynchronous import AsyncSubprocess
 
 __all__ = ["AsyncFlux", "EventStream", "ResponseStream", "ServedService", "connect"]
@@ -174,6 +175,15 @@ class AsyncFlux:
         from flux.job.asynchronous import AsyncJobs
 
         return AsyncJobs(self)
+
+    # Resources.
+
+    @property
+    def resource(self) -> AsyncResources:
+        """Resources: ``await h.resource.list()``; see `flux.resource.asynchronous`."""
+        from flux.resource.asynchronous import AsyncResources
+
+        return AsyncResources(self)
 
     @property
     def subprocess(self) -> AsyncSubprocess:
