@@ -51,8 +51,11 @@ class Player:
         return self
 
     def __exit__(self, *args: object) -> None:
-        with flux.Flux(self.uri) as handle:
-            handle.rpc("sched.quit", {}, flags=FLUX_RPC_NORESPONSE)
+        try:
+            with flux.Flux(self.uri) as handle:
+                handle.rpc("sched.quit", {}, flags=FLUX_RPC_NORESPONSE)
+        except FileNotFoundError:
+            pass  # the broker has gone, which ends us too
         self._thread.join(10.0)
         if self.failure is not None:
             raise self.failure

@@ -5,25 +5,11 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from in_process import BrokerThread
-
 import flux
 from flux.job import JobID
 
 #: The events of a job that nothing happens to.
 WHOLE = ["submit", "validate", "depend", "priority", "alloc", "start", "finish", "release", "free", "clean"]
-
-
-def alone(broker: BrokerThread) -> BrokerThread:
-    """Leaves the job manager without a scheduler and an execution service; tests play them."""
-
-    def unload() -> None:
-        for name in ("sched-simple", "job-exec"):
-            if name in broker.broker.modules:
-                broker.broker.unload(name)
-
-    broker.call(unload)
-    return broker
 
 
 def events(handle: flux.Flux, jobid: int) -> list[dict[str, Any]]:

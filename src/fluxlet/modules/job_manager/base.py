@@ -54,7 +54,9 @@ class Base(Service):
         reactor = self.module.reactor
         self._commit_soon = Soon(reactor, self._flush)
         self._journal_soon = Soon(reactor, self._flush_journal)
-        self.batch = Batch(self)
+        attributes = broker.attributes.visible
+        durable = bool(attributes.get("statedir")) and attributes.get("statedir-cleanup", "1") != "1"
+        self.batch = Batch(self, durable)
         self.journal = Journal(self.module.post, self._journal_soon.ask)
         self.queues = Queues()
         self.alloc = Alloc(self, lambda job: self.queues.started(job.spec.system.queue))

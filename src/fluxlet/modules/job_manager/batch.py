@@ -5,6 +5,8 @@ Rules:
 - When nothing has been committed lately, a commit begins at the end of the loop's pass. Between one commit and the
   next there is a rest of REST times what the first took: a lone job waits for nobody, a thousand share a transaction.
 - Whoever has to wait until what was posted so far is stored asks with `after`; for him there is no rest.
+- Where the instance's state is to outlive it, commits are durable: what has been answered survives a broker that is
+  killed.
 - A commit that fails is the end of the job manager: its memory and the KVS would contradict each other.
 """
 
@@ -19,6 +21,7 @@ import msgspec
 from fluxlet.modules.job_manager.job import Job
 
 APPEND = 32
+SYNC = 4
 
 REST = 3.0
 _LONGEST = 0.05
@@ -67,8 +70,9 @@ class Port(Protocol):
 class Batch:
     """See the module."""
 
-    def __init__(self, port: Port, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, port: Port, durable: bool = False, clock: Callable[[], float] = monotonic) -> None:
         self.port = port
+        self.durable = durable
         self.clock = clock
         self.under_way = False
         self._begun = 0.0
@@ -121,7 +125,7 @@ class Batch:
             ops.append(Op(path + ".eventlog", APPEND, Value(b"\n".join(lines))))
         self.ops = []
         self.log = {}
-        return _encode(Commit(ops)) + b"\0"
+        return _encode(Commit(ops, flags=SYNC if self.durable else 0)) + b"\0"
 
     def flush(self) -> None:
         """Commits, unless that goes on or there is nothing to."""

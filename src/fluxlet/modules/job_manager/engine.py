@@ -168,7 +168,16 @@ class Engine:
         self.post(job, "priority", {"priority": priority})
 
     def start(self, job: Job) -> None:
-        """Has a job in RUN executed, if no prolog is to end before."""
+        """Has a job in RUN executed, if no prolog is to end before.
+
+        Where a restart may come upon it, not before it is stored that the job runs: or it could run twice.
+        """
+        if self.batch.durable:
+            self.batch.after(lambda: self._start(job))
+        else:
+            self._start(job)
+
+    def _start(self, job: Job) -> None:
         if job.state is State.RUN and not job.perilogs and job.exec == IDLE and self.ports.start(job):
             job.exec = STARTING
             if job.debug:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from in_process import BrokerThread, error_of
-from managed_jobs import alone
 from service_recordings import RECORDINGS
 
 import flux
 import flux.job
 from flux.job import JobspecV1
 from flux.job._sign import sign
+from fluxlet.broker.builtins import LISTED
 
 CASES = [json.loads(line) for line in (RECORDINGS / "jobs-jobspec-validation.jsonl").read_text().splitlines()]
 
@@ -36,7 +36,9 @@ BETTER: dict[str, tuple[int, str]] = {
 @pytest.fixture(scope="module")
 def uri() -> Iterator[str]:
     """One broker for all of this file: nothing here needs a fresh one."""
-    broker = alone(BrokerThread())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(LISTED, "sched-simple")
+        broker = BrokerThread()
     yield broker.uri
     broker.stop()
 

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator
 import pytest
 from in_process import BrokerThread
 from job_player import Player
-from managed_jobs import alone
 
 import flux
 from flux.job import JobID, JobspecV1
+from fluxlet.broker.builtins import LISTED
 
 
-@pytest.fixture
-def broker_thread(start_broker: Callable[..., BrokerThread]) -> BrokerThread:
-    """A broker whose job manager has neither scheduler nor execution service."""
-    return alone(start_broker())
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brokers have neither scheduler nor execution service: tests play them."""
+    for name in ("sched-simple", "job-exec"):
+        monkeypatch.delitem(LISTED, name, raising=False)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from in_process import BrokerThread, error_of
 from job_player import Player
-from managed_jobs import alone, names
+from managed_jobs import names
 
 import flux
 from flux.job import JobspecV1
@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def handle(start_broker: Callable[..., BrokerThread]) -> flux.Flux:
-    return alone(start_broker(config=CONFIG)).open()
+    return start_broker(config=CONFIG).open()
 
 
 def submit(handle: flux.Flux, cores: int = 1, **system: Any) -> flux.job.JobID:
