@@ -103,6 +103,12 @@ class Service(BrokerModule):
 
         state.add_hook(answered)
 
+    def forget_asked(self) -> None:
+        """The module ends: nobody is told any more what has been asked."""
+        for state in self._asked:
+            state.hooks = None
+        self._asked.clear()
+
     async def publish(self, topic: str, payload: Any = None) -> int:
         """Publishes an event, and returns its sequence number when it is on its way to all (spec 01, 5.3).
 

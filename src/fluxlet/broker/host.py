@@ -164,6 +164,7 @@ class Module(LoadedModule):
         self.status = STATUS_FINALIZING
         if isinstance(self.instance, Service):
             self.instance.stop_service()
+            self.instance.forget_asked()
         if self.pending is None:
             # Of those who keep their requests themselves; what others leave open, the router knows.
             self._abandon_coroutines()
