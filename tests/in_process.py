@@ -53,6 +53,7 @@ class BrokerThread:
             "hostlist": "testhost",
             "security.owner": str(os.getuid()),
             "local-uri": self.uri,
+            "rundir": self.rundir,
             "statedir": self.rundir,
             "statedir-cleanup": "1",
         }

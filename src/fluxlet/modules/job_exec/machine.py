@@ -80,10 +80,11 @@ def final_status(shells: int, fatal: bool, wait_status: int | None) -> int:
     Args:
         shells: the largest wait status of its shells.
         fatal: a fatal exception has come.
-        wait_status: the one that the exception carries.
+        wait_status: the one that the exception carries; of a signal, it is as if a task had died of that.
     """
     if fatal:
         if wait_status is not None:
-            return wait_status
+            signum = wait_status & 0x7F
+            return (128 + signum) << 8 if signum else wait_status
         return shells or 256
     return shells
