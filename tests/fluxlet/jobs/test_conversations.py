@@ -56,7 +56,7 @@ RECORDINGS: dict[str, dict[str, Any]] = {
     "jobs-result-watch": {},
     "jobs-submit-invalid": {
         # Of several keys that are missing, the first in order is named.
-        "instead": dict.fromkeys((4, 18), {"text": "Missing key (attributes)"}),
+        "instead": {key: {"text": "Missing key (attributes)"} for key in (4, 18)},
     },
     "jobs-urgency": {
         # A job that is held is in no queue.
