@@ -30,8 +30,8 @@ from flux.message import Message
 
 Record = dict[str, Any]
 
-#: Keys whose values are times, or count what else the instance has done.
-_TIMES = {"timestamp", "t_submit", "starttime", "expiration", "seq", "t_start", "t_estimate", "pid"}
+#: Keys whose values are times, count what else the instance has done, or tell which job has ended first.
+_FREE = {"resource_summary", "timestamp", "t_submit", "starttime", "expiration", "seq", "t_start", "t_estimate", "pid"}
 _F58 = re.compile(r"[fƒ][1-9A-HJ-NP-Za-km-z]{5,12}")
 _BEGIN = re.compile(r'("scheme": "begin-time", "value": ")[0-9.]+')
 _NUMBER = re.compile(r"\b[0-9]{7,}\b")
@@ -153,7 +153,7 @@ class Replay:
         self.succeed = frozenset(succeed)
         self.more = frozenset(more)
         self.without = tuple(f'"name":"{name}"' for name in without)
-        self.free = frozenset(_TIMES).union(free)
+        self.free = frozenset(_FREE).union(free)
         self.unordered = frozenset(unordered)
         self.ids = Ids()
         self.connections: dict[int, Connection] = {}

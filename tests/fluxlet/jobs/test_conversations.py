@@ -38,8 +38,6 @@ RECORDINGS: dict[str, dict[str, Any]] = {
         # Of several keys that are missing, the first in order is named. A command that cannot be started is told of
         # before the start.
         "instead": {5: {"text": "Missing key (attributes)"}, 39: ANY, 40: ANY},
-        # Who ends first is the machine's business.
-        "free": ["resource_summary"],
     },
     "jobs-journal": {
         # A memo is told as it was given, whatever was added later (spec 06, 18.11).
