@@ -65,6 +65,14 @@ kill -9 $$: task(s) Killed
 {'number': 4, 'square': 16}
 sum: 30
 """,
+    "jobs_plugin": """\
+refused: project must be one of moon, mars, not sun
+{'priority': 10}
+{'priority': 20}
+['submit', 'dependency-add', 'validate', 'dependency-remove']
+COMPLETED
+3 jobs have ended
+""",
     "jobs_sliding_window": """\
 20 jobs, never more than 4 at a time
 """,

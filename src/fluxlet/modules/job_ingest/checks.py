@@ -89,6 +89,11 @@ def hosts(jobspec: dict[str, Any], known: Callable[[], Container[str]]) -> None:
                         raise ValueError(f"host constraint contains invalid hosts: host '{host}' not found")
 
 
+def encode(jobspec: dict[str, Any]) -> bytes:
+    """The text of a jobspec."""
+    return _encode(jobspec)
+
+
 def redacted(jobspec: dict[str, Any]) -> bytes:
     """The text of a jobspec without its environment, as everybody but the shell may see it."""
     attributes = jobspec.get("attributes")

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable
 from functools import lru_cache
 from syslog import LOG_ERR
 from time import monotonic, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -32,12 +31,16 @@ from flux.core.handle import Flux
 from flux.job._sign import unwrap
 from flux.message import Message
 from fluxlet.broker.broker import Broker
-from fluxlet.modules.job_ingest import checks, frobnicate, settings
+from fluxlet.modules.job_ingest import checks, settings
 from fluxlet.modules.job_ingest.ids import MAX_GENERATOR, Ids
 from fluxlet.modules.job_manager.batch import Commit, Op, Value
 from fluxlet.payload import read_object
 from fluxlet.service import Service
 from fluxlet.soon import Soon
+
+if TYPE_CHECKING:
+    from flux.job.frobnicator.queue_policy import QueuePolicy
+    from fluxlet.modules.job_ingest.worker import Worker
 
 NOVALIDATE, WAITABLE, _FLAGS = 8, 4, 14
 _OWNER = 1
@@ -80,7 +83,8 @@ class JobIngest(Service):
     """See the module. Raises OSError(EINVAL) for a configuration that will not do."""
 
     def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
-        self.settings = self._read_config(broker.config)
+        self.workers: dict[str, Worker] = {}
+        self._configure(broker.config)
         self.ids: Ids | None = None
         self.line: deque[Submission] = deque()
         self.batch: list[Submission] = []
@@ -108,14 +112,10 @@ class JobIngest(Service):
     def stop_service(self) -> None:
         """What has no id yet is refused; what has been sent on the KVS and the job manager see to."""
         self._soon.stop()
+        for worker in self.workers.values():
+            worker.stop()
         for submission in (*self.line, *self.batch):
             self.handle.respond_error(submission.msg, errno.ENOSYS, "job-ingest is shutting down")
-
-    def _read_config(self, config: dict[str, Any]) -> settings.Settings:
-        try:
-            return settings.read(config)
-        except ValueError as exc:
-            raise OSError(errno.EINVAL, str(exc)) from None
 
     # Requests.
 
@@ -141,15 +141,17 @@ class JobIngest(Service):
             size = self.settings.buffer_size
             raise OSError(errno.E2BIG, f"jobspec of {len(text)} bytes is too large: ingest.buffer-size is {size}")
         submission = Submission(msg, request, b"")
-        if self.settings.frobnicator.plugins is None:
-            submission.jobspec = self._examine_alike(text, not request.flags & NOVALIDATE)
-        else:
-            submission.jobspec = self._examine(text, not request.flags & NOVALIDATE)
+        validated = not request.flags & NOVALIDATE
+        if self._takes_time:
+            from fluxlet.modules.job_ingest.passage import Passage
+
+            jobspec = checks.parse(text)
+            self.line.append(submission)
+            Passage(self, submission, jobspec, validated).begin()
+            return
+        submission.jobspec = self._examine_alike(text, validated)
+        submission.ready = True
         self.line.append(submission)
-        if self._needs_asking(request):
-            self._ask_feasibility(submission)
-        else:
-            submission.ready = True
         self._soon.ask()
 
     def _check_request(self, msg: Message, request: SubmitRequest) -> None:
@@ -184,50 +186,104 @@ class JobIngest(Service):
     @request_handler("config-reload")
     def config_reload(self, msg: Message) -> None:
         """Payload: the configuration."""
-        self.settings = self._read_config(read_object(msg))
+        self._configure(read_object(msg))
         self._examine_alike.cache_clear()
         self.handle.respond(msg)
 
     # The pipeline.
 
+    def _configure(self, config: dict[str, Any]) -> None:
+        """Follows the configuration. Raises OSError(EINVAL)."""
+        try:
+            self.settings = settings.read(config)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from None
+        frobnicators, validators = self.settings.frobnicator.plugins or [], self.settings.validator.plugins or []
+        for worker in self.workers.values():
+            worker.stop()
+        self.workers = {}
+        self._foreign = {
+            "frobnicator": [name for name in frobnicators if name not in settings.FROBNICATORS],
+            "validator": [name for name in validators if name not in settings.VALIDATORS],
+        }
+        self.asks_scheduler = "feasibility" in validators
+        self._policy: QueuePolicy | None = None
+        if {"defaults", "constraints"} & set(frobnicators):
+            # Not imported by instances without such a policy.
+            from flux.job.frobnicator.queue_policy import QueuePolicy
+
+            self._policy = QueuePolicy(config)
+        self._takes_time = bool(frobnicators) or self.asks_scheduler or any(self._foreign.values())
+
+    def worker(self, stage: str) -> Worker | None:
+        """The process that runs the plugins of users; None: there are none."""
+        plugins = self._foreign[stage]
+        if not plugins:
+            return None
+        if stage not in self.workers:
+            from fluxlet.modules.job_ingest.worker import Worker
+
+            args = self.settings.validator.args if stage == "validator" else self.settings.frobnicator.args
+            self.workers[stage] = Worker(self, stage, plugins, args)
+        return self.workers[stage]
+
+    def proceed(self) -> None:
+        """A submission has become ready."""
+        self._soon.ask()
+
     def _examine(self, text: bytes, validated: bool) -> bytes:
         """What the job manager is to get of a jobspec. Raises OSError."""
         jobspec = checks.parse(text)
-        try:
-            if self.settings.frobnicator.plugins is not None:
-                self._run("frobnicator", lambda: self._frobnicate(jobspec, self.settings.frobnicator.plugins or []))
-            if validated and self.settings.validator.plugins is not None:
-                self._run("validator", lambda: self._validate(jobspec, self.settings.validator.plugins or []))
-        except (ValueError, TypeError) as exc:
-            raise OSError(errno.EPERM, str(exc)) from None
+        if validated:
+            self.validate(jobspec)
         return checks.redacted(jobspec)
 
-    def _run(self, stage: str, call: Callable[[], None]) -> None:
-        counts = self.stats[stage]
+    def frobnicate(self, jobspec: dict[str, Any]) -> None:
+        """What our frobnicators make of a jobspec. Raises OSError(EPERM)."""
+        plugins = self.settings.frobnicator.plugins
+        if not plugins:
+            return
+        counts = self.stats["frobnicator"]
         counts[0] += 1
         try:
-            call()
-        except (ValueError, TypeError, OSError):
+            try:
+                checks.validate(jobspec, None)
+            except (ValueError, TypeError) as exc:
+                raise ValueError(f"invalid jobspec: {exc}") from None
+            if self._policy is not None:
+                if "defaults" in plugins:
+                    self._policy.apply_defaults(jobspec)
+                if "constraints" in plugins:
+                    self._policy.apply_constraints(jobspec)
+        except ValueError as exc:
+            counts[1] += 1
+            raise OSError(errno.EPERM, str(exc)) from None
+
+    def validate(self, jobspec: dict[str, Any]) -> None:
+        """What our validators say of a jobspec. Raises OSError."""
+        plugins = self.settings.validator.plugins
+        if plugins is None:
+            return
+        counts = self.stats["validator"]
+        counts[0] += 1
+        try:
+            if "jobspec" in plugins:
+                checks.validate(jobspec, self.settings.require_version)
+                checks.hosts(jobspec, self._hosts)
+                checks.runnable(jobspec)
+            if "require-instance" in plugins:
+                from flux.job.validator.size_limit import refusal
+
+                bounds = self.settings.require_instance
+                text = refusal(jobspec, bounds.minnodes or 0, bounds.mincores)
+                if text is not None:
+                    raise OSError(errno.EINVAL, text)
+        except (ValueError, TypeError) as exc:
+            counts[1] += 1
+            raise OSError(errno.EPERM, str(exc)) from None
+        except OSError:
             counts[1] += 1
             raise
-
-    def _frobnicate(self, jobspec: dict[str, Any], plugins: list[str]) -> None:
-        try:
-            checks.validate(jobspec, None)
-        except (ValueError, TypeError) as exc:
-            raise ValueError(f"invalid jobspec: {exc}") from None
-        if "defaults" in plugins:
-            frobnicate.defaults(jobspec, self.settings.policies)
-        if "constraints" in plugins:
-            frobnicate.constraints(jobspec, self.settings.policies)
-
-    def _validate(self, jobspec: dict[str, Any], plugins: list[str]) -> None:
-        if "jobspec" in plugins:
-            checks.validate(jobspec, self.settings.require_version)
-            checks.hosts(jobspec, self._hosts)
-            checks.runnable(jobspec)
-        if "require-instance" in plugins:
-            frobnicate.require_instance(jobspec, self.settings.require_instance)
 
     def _hosts(self) -> frozenset[str]:
         if self._known_hosts is None:
@@ -235,24 +291,6 @@ class JobIngest(Service):
 
             self._known_hosts = frozenset(Hostlist(self.broker.attributes.visible.get("hostlist", "")))
         return self._known_hosts
-
-    def _needs_asking(self, request: SubmitRequest) -> bool:
-        plugins = self.settings.validator.plugins
-        return plugins is not None and "feasibility" in plugins and not request.flags & NOVALIDATE
-
-    def _ask_feasibility(self, submission: Submission) -> None:
-        """Asks the scheduler whether a job could ever run; one that does not know such questions has no objections."""
-
-        def answered(state: RpcState) -> None:
-            if state.errnum and state.errnum != errno.ENOSYS:
-                submission.error = OSError(state.errnum, state.errtext or "the job can never run")
-            submission.ready = True
-            self._soon.ask()
-
-        msg, request = submission.msg, submission.request
-        payload = b'{"jobspec":%b,"userid":%d,"rolemask":%d,"urgency":%d,"flags":%d}\0'
-        raw = payload % (submission.jobspec, msg.userid, msg.rolemask, request.urgency, request.flags)
-        self.ask(b"feasibility.check", raw, answered)
 
     # Batches.
 

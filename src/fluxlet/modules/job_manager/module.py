@@ -5,15 +5,26 @@ from __future__ import annotations
 from fluxlet.modules.job_manager.administration import Administration
 from fluxlet.modules.job_manager.control import Control
 from fluxlet.modules.job_manager.execution import ExecutionSide
+from fluxlet.modules.job_manager.housekeeping import Housekeeping
 from fluxlet.modules.job_manager.information import Information
 from fluxlet.modules.job_manager.job import WAITABLE, Job
+from fluxlet.modules.job_manager.perilog import Perilog
 from fluxlet.modules.job_manager.restart import Restart
-from fluxlet.modules.job_manager.scheduling import SchedulingSide
 from fluxlet.modules.job_manager.submission import Submission
 from fluxlet.modules.job_manager.updates import Updates
 
 
-class JobManager(Submission, Control, Updates, Information, Administration, SchedulingSide, ExecutionSide, Restart):
+class JobManager(
+    Submission,
+    Control,
+    Updates,
+    Housekeeping,
+    Information,
+    Administration,
+    ExecutionSide,
+    Perilog,
+    Restart,
+):
     """The job manager. Raises OSError(EINVAL) for a configuration that will not do."""
 
     def retired(self, job: Job) -> None:
@@ -44,6 +55,8 @@ class JobManager(Submission, Control, Updates, Information, Administration, Sche
         """Ends what others wait for."""
         self.refuse_waiting()
         self.journal.end(lambda request: True)
+        self.stop_perilogs()
+        self.stop_housekeeping()
         self.begin_time.stop()
         self._commit_soon.stop()
         self._journal_soon.stop()

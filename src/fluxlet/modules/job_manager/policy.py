@@ -75,13 +75,6 @@ class Settings(msgspec.Struct):
         policies = [self.policy, *(queue.policy for queue in (self.queues or {}).values())]
         return any(getattr(sizes, size) is not None for p in policies for sizes in (p.most, p.least) for size in _SIZES)
 
-    def defaults(self, name: str | None) -> dict[str, Any]:
-        """What a job in a queue is given where its jobspec says nothing."""
-        merged: dict[str, Any] = {}
-        for policy in reversed(self.lineage(name)):
-            merged.update(policy.defaults)
-        return merged
-
 
 def read(config: dict[str, Any]) -> Settings:
     """Reads the configuration. Raises ValueError."""

@@ -156,6 +156,7 @@ class Restart(Base):
                 self.engine.post(job, "flux-restart")
             elif job.state is State.RUN:
                 job.exec = IDLE
+                self.restore_perilogs(job)
             elif job.state is State.CLEANUP:
                 # What ran it has ended with the instance.
                 job.exec = DONE

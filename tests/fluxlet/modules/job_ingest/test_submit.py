@@ -7,6 +7,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ import flux.job
 from flux.job import JobspecV1
 from flux.job._sign import sign
 from fluxlet.broker.builtins import LISTED
+from fluxlet.modules.job_ingest.settings import read
 
 CASES = [json.loads(line) for line in (RECORDINGS / "jobs-jobspec-validation.jsonl").read_text().splitlines()]
 
@@ -167,3 +169,86 @@ def test_getinfo_and_stats(handle: flux.Flux) -> None:
     stats = handle.rpc("job-ingest.stats-get").get()["pipeline"]
     assert set(stats) == {"frobnicator", "validator"}
     assert set(stats["validator"]) == {"running", "requests", "errors", "trash", "backlog", "pids"}
+
+
+PLUGIN = """
+from flux.job.validator import ValidatorPlugin
+
+class Validator(ValidatorPlugin):
+    def __init__(self, parser):
+        parser.add_argument("--least", type=int)
+    def configure(self, args):
+        self.least = args.least
+    def validate(self, job):
+        if job.jobspec["attributes"]["system"]["duration"] < self.least:
+            return (22, f"at least {self.least} seconds")
+"""
+
+CHANGER = """
+from flux.job.frobnicator import FrobnicatorPlugin
+
+class Frobnicator(FrobnicatorPlugin):
+    def frob(self, jobspec, userid, urgency, flags):
+        if jobspec.duration == 13:
+            raise ValueError("unlucky")
+        jobspec.setattr("system.project", "x")
+"""
+
+
+def test_plugins_of_users_run_in_processes_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "least.py").write_text(PLUGIN)
+    (tmp_path / "change.py").write_text(CHANGER)
+    config = {
+        "ingest": {
+            "validator": {"plugins": ["jobspec", str(tmp_path / "least.py")], "args": ["--least=3"]},
+            "frobnicator": {"plugins": [str(tmp_path / "change.py")]},
+        }
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(LISTED, "sched-simple")
+        broker = BrokerThread(config=config)
+    try:
+        with broker.open() as handle:
+            futures = [flux.job.submit_async(handle, plain(duration=float(n)), urgency=0) for n in (5, 1, 13, 4)]
+            good = [futures[0].get_id(), futures[3].get_id()]
+            assert good == sorted(good)
+            assert error_of(futures[1].get_id) == (errno.EINVAL, "at least 3 seconds")
+            assert error_of(futures[2].get_id) == (errno.EPERM, "unlucky")
+            answer = handle.rpc("job-manager.getattr", {"id": good[0], "attrs": ["jobspec"]}).get()
+            assert answer["jobspec"]["attributes"]["system"]["project"] == "x"
+            with pytest.raises(OSError, match="Missing key"):
+                submit(handle, "{}")
+    finally:
+        broker.stop()
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"validator": {"plugins": 1}}, "error parsing [ingest.validator] config table: Expected array, got integer"),
+        ({"buffer-size": "x"}, "error parsing [ingest] config table: buffer-size:"),
+        ({"validator": {"args": ["--require-version=2"]}}, "--require-version=2"),
+    ],
+)
+def test_configurations_that_will_not_do(config: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match="config table") as error:
+        read({"ingest": config})
+    assert text in str(error.value)
+
+
+def test_big_jobs_may_have_to_be_instances(tmp_path: Path) -> None:
+    config = {
+        "ingest": {"validator": {"plugins": ["jobspec", "require-instance"], "require-instance": {"mincores": 2}}}
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(LISTED, "sched-simple")
+        broker = BrokerThread(config=config)
+    try:
+        with broker.open() as handle:
+            submit(handle, plain())
+            big = JobspecV1.from_command(["true"], cores_per_task=2)
+            text = "Direct job submission disabled for jobs >= 2 cores. Please use flux-batch(1) or flux-alloc(1)"
+            assert error_of(lambda: submit(handle, big.dumps())) == (errno.EINVAL, text)
+            submit(handle, JobspecV1.from_nest_command(["true"], cores_per_slot=2).dumps())
+    finally:
+        broker.stop()

@@ -1,0 +1,51 @@
+"""Finding the plugins of validators and frobnicators: by name in a namespace, on a path, or as a file (15.12)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from flux.importer import import_path, import_plugins
+
+#: Names of plugins (None: the command line does not say), options so far, and the rest of it.
+Parsed = tuple[list[str] | None, argparse.Namespace, list[str]]
+
+
+def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> Parsed:
+    """Which plugins a command line asks for (``--plugins=A,B``; None: it does not say), and what else it has."""
+    parser.add_argument("--plugins", action="append", default=None, help="comma separated list of plugins")
+    args, rest = parser.parse_known_args(list(argv))
+    if args.plugins is None:
+        return None, args, rest
+    return [name for value in args.plugins for name in value.split(",") if name], args, rest
+
+
+def find(names: Iterable[str], namespace: str, pluginpath: Iterable[str] | None, cls: str, kind: str) -> dict[str, Any]:
+    """The classes `cls` of plugins, by name.
+
+    Args:
+        names: names in the namespace, or paths of files.
+        namespace: dotted name of the package that plugins are in.
+        pluginpath: directories where that package may be, too.
+        cls: name of the class.
+        kind: what errors call the plugins.
+
+    Raises ValueError for a plugin that is not found.
+    """
+    modules: dict[str, Any] | None = None
+    found = {}
+    for name in names:
+        if os.sep in name or name.endswith(".py"):
+            if not os.path.exists(name):
+                raise ValueError(f"{kind} plugin '{name}' not found")
+            module: Any = import_path(name)
+        else:
+            if modules is None:
+                modules = import_plugins(namespace, pluginpath)
+            module = modules.get(name)
+        if module is None or not hasattr(module, cls):
+            raise ValueError(f"{kind} plugin '{name}' not found")
+        found[name] = getattr(module, cls)
+    return found
