@@ -285,6 +285,17 @@ class Administration(Base):
             self.plugins.load(request.load, request.conf)
         self.handle.respond(msg)
 
+    def load_configured_plugins(self) -> None:
+        """Does what `[[job-manager.plugins]]` says. Raises OSError."""
+        entries = self.engine.config.get("job-manager", {}).get("plugins", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise OSError(errno.EINVAL, "[job-manager]: plugins must be an array of tables")
+        for entry in entries:
+            if "remove" in entry:
+                self.plugins.remove(str(entry["remove"]))
+            if "load" in entry:
+                self.plugins.load(str(entry["load"]), entry.get("conf"))
+
     @request_handler("jobtap-query")
     def jobtap_query(self, msg: Message) -> None:
         """Payload `{"name": s}`. Answers what the plugin tells about itself."""

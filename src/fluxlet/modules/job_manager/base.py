@@ -181,6 +181,10 @@ class Base(Service):
     def _refuse_wait(self, request: Message, text: str) -> None:
         self.handle.respond_error(request, errno.ECHILD, text)
 
+    def lifetime(self) -> float | None:
+        """Seconds that the instance has left; None: no end is known."""
+        return None
+
     def check_idle(self) -> None:
         """Fewer jobs run, or may be about to, than before."""
 

@@ -5,23 +5,19 @@ The job is history by then; to the scheduler its resources are taken until `sche
 
 from __future__ import annotations
 
-import errno
 from syslog import LOG_ERR, LOG_INFO
 from time import time
 from typing import Any
 
 import msgspec
 
-from flux.brokermod import request_handler
 from flux.core.fluid import f58
 from flux.idset import IDset
-from flux.message import Message
 from flux.util.durations import parse_fsd
 from fluxlet.config_table import read_table
+from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.job import Job
 from fluxlet.modules.job_manager.runs import KILL, TERM, Run, job_environment
-from fluxlet.modules.job_manager.scheduling import SchedulingSide
-from fluxlet.payload import decode
 
 
 class Settings(msgspec.Struct):
@@ -29,14 +25,6 @@ class Settings(msgspec.Struct):
 
     command: list[str] = []
     release_after: float = -1.0
-
-
-class KillRequest(msgspec.Struct):
-    """Payload of job-manager.housekeeping-kill."""
-
-    signum: int
-    jobid: int | None = None
-    ranks: str | None = None
 
 
 def read(config: dict[str, Any]) -> Settings:
@@ -72,51 +60,49 @@ def _idset(ranks: set[int]) -> str:
     return IDset(ranks).encode() if ranks else ""
 
 
-class Housekeeping(SchedulingSide):
-    """See the module."""
+class Housekeeping:
+    """See the module.
 
-    def __init__(self, *args: Any) -> None:
-        self._housekeeping = Settings()
+    Args:
+        service: the job manager.
+    """
+
+    def __init__(self, service: Base) -> None:
+        self.service = service
+        self.alloc = service.alloc
+        self.settings = Settings()
         self._houses: dict[int, House] = {}
-        super().__init__(*args)
 
-    def _read_config(self, config: dict[str, Any]) -> Any:
-        try:
-            self._housekeeping = read(config)
-        except ValueError as exc:
-            raise OSError(errno.EINVAL, str(exc)) from None
-        return super()._read_config(config)
-
-    def free(self, job: Job) -> None:
-        """Gives the resources of a job back, or cleans up behind it first."""
-        settings = self._housekeeping
+    def begin(self, job: Job) -> bool:
+        """Cleans up behind a job before its resources are given back; False: there is nothing to do."""
+        settings = self.settings
         if not settings.command or job.R is None:
-            super().free(job)
-            return
+            return False
         from flux.resource.Rv1Set import Rv1Set
 
         ranks = sorted(Rv1Set(job.R).nodes)
         house = self._houses[job.id] = House(job, ranks)
         env = job_environment(job.id, job.userid, FLUX_JOB_RANKS=_idset(set(ranks)))
         house.run = Run(
-            self.handle,
+            self.service.handle,
             settings.command,
             env,
             ranks,
-            lambda rank, line: self.write_log(LOG_INFO, f"housekeeping: {job.path}: rank {rank}: {line}"),
+            lambda rank, line: self.service.write_log(LOG_INFO, f"housekeeping: {job.path}: rank {rank}: {line}"),
             lambda rank, status: self._rank_done(house, rank, status),
             lambda status: self._all_done(house),
         )
+        return True
 
     def _rank_done(self, house: House, rank: int, status: int) -> None:
         if status:
-            self.write_log(LOG_ERR, f"housekeeping: {house.job.path}: rank {rank}: wait status {status}")
+            self.service.write_log(LOG_ERR, f"housekeeping: {house.job.path}: rank {rank}: wait status {status}")
         house.done.add(rank)
-        settings = self._housekeeping
+        settings = self.settings
         if settings.release_after == 0:
             house.releasing = True
         elif settings.release_after > 0 and house.timer is None and not house.releasing:
-            house.timer = self.timer(settings.release_after, lambda: self._release_on_time(house))
+            house.timer = self.service.timer(settings.release_after, lambda: self._release_on_time(house))
         if house.releasing and house.run.pending:
             self._release(house)
 
@@ -165,7 +151,7 @@ class Housekeeping(SchedulingSide):
                 house.run.forget()
         return found
 
-    def housed_resources(self) -> list[bytes]:
+    def resources(self) -> list[bytes]:
         """For resource-status."""
         from flux.resource.Rv1Set import Rv1Set
 
@@ -175,7 +161,7 @@ class Housekeeping(SchedulingSide):
                 parts.append(msgspec.json.encode(Rv1Set(house.job.R).copy_ranks(sorted(house.allocated)).to_dict()))
         return parts
 
-    def housekeeping_stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         """For stats-get."""
         running = {
             f58(house.job.id): {
@@ -185,23 +171,16 @@ class Housekeeping(SchedulingSide):
             }
             for house in self._houses.values()
         }
-        command = " ".join(self._housekeeping.command)
-        return {"running": running, "config": {"release-after": self._housekeeping.release_after, "command": command}}
+        command = " ".join(self.settings.command)
+        return {"running": running, "config": {"release-after": self.settings.release_after, "command": command}}
 
-    @request_handler("housekeeping-kill")
-    def housekeeping_kill(self, msg: Message) -> None:
-        """Payload `{"signum": i, "jobid"?: i, "ranks"?: idset}`: signals what runs, of one job or all."""
-        request = decode(msg, KillRequest)
-        try:
-            ranks = None if request.ranks is None else list(IDset(request.ranks))
-        except ValueError as exc:
-            raise OSError(errno.EINVAL, str(exc)) from None
+    def kill(self, signum: int, jobid: int | None, ranks: list[int] | None) -> None:
+        """Signals what runs: of one job, or all (None, -1); on some ranks, or all (None)."""
         for house in self._houses.values():
-            if request.jobid in (None, -1, house.job.id):
-                house.run.kill(request.signum, ranks)
-        self.handle.respond(msg)
+            if jobid in (None, -1, house.job.id):
+                house.run.kill(signum, ranks)
 
-    def stop_housekeeping(self) -> None:
+    def stop(self) -> None:
         """The module ends, and with it what it runs."""
         for house in self._houses.values():
             if house.timer is not None:

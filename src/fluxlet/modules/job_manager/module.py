@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from fluxlet.modules.job_manager.administration import Administration
+from fluxlet.modules.job_manager.around import Around
 from fluxlet.modules.job_manager.control import Control
 from fluxlet.modules.job_manager.execution import ExecutionSide
-from fluxlet.modules.job_manager.housekeeping import Housekeeping
-from fluxlet.modules.job_manager.information import Information
 from fluxlet.modules.job_manager.job import WAITABLE, Job
-from fluxlet.modules.job_manager.perilog import Perilog
+from fluxlet.modules.job_manager.lifetime import Lifetime
 from fluxlet.modules.job_manager.restart import Restart
 from fluxlet.modules.job_manager.submission import Submission
 from fluxlet.modules.job_manager.updates import Updates
@@ -18,14 +17,24 @@ class JobManager(
     Submission,
     Control,
     Updates,
-    Housekeeping,
-    Information,
+    Around,
     Administration,
     ExecutionSide,
-    Perilog,
     Restart,
 ):
     """The job manager. Raises OSError(EINVAL) for a configuration that will not do."""
+
+    _lifetime: Lifetime | None = None
+
+    async def start_service(self) -> None:
+        """Loads the plugins that the configuration names, and the jobs of a former life."""
+        self.load_configured_plugins()
+        await super().start_service()
+        self._lifetime = Lifetime(self.handle, self.instance_expires)
+
+    def lifetime(self) -> float | None:
+        """Seconds that the instance has left; None: no end is known."""
+        return None if self._lifetime is None else self._lifetime.left
 
     def retired(self, job: Job) -> None:
         """A job has ended."""
@@ -55,8 +64,9 @@ class JobManager(
         """Ends what others wait for."""
         self.refuse_waiting()
         self.journal.end(lambda request: True)
-        self.stop_perilogs()
-        self.stop_housekeeping()
+        self.stop_around()
+        if self._lifetime is not None:
+            self._lifetime.stop()
         self.begin_time.stop()
         self._commit_soon.stop()
         self._journal_soon.stop()

@@ -6,7 +6,6 @@ a fatal exception meanwhile, has its epilog all the same.
 
 from __future__ import annotations
 
-import errno
 import re
 from syslog import LOG_ERR, LOG_INFO
 from typing import Any
@@ -96,43 +95,38 @@ class Going:
         self.timers.clear()
 
 
-class Perilog(Base):
-    """See the module."""
+class Perilog:
+    """See the module.
 
-    def __init__(self, *args: Any) -> None:
-        self.perilog = Settings()
+    Args:
+        service: the job manager.
+    """
+
+    def __init__(self, service: Base) -> None:
+        self.service = service
+        self.engine = service.engine
+        self.settings = Settings()
         self._going: dict[int, Going] = {}
-        super().__init__(*args)
+        self.engine.watches.append(self._watch)
 
-    def _read_config(self, config: dict[str, Any]) -> Any:
-        try:
-            self.perilog = read(config)
-        except ValueError as exc:
-            raise OSError(errno.EINVAL, str(exc)) from None
-        settings = super()._read_config(config)
-        watched = self.perilog.prolog is not None or self.perilog.epilog is not None
-        if watched and self._watch_perilog not in self.engine.watches:
-            self.engine.watches.append(self._watch_perilog)
-        return settings
-
-    def _watch_perilog(self, job: Job, name: str) -> None:
-        if name == "alloc" and self.perilog.prolog is not None:
+    def _watch(self, job: Job, name: str) -> None:
+        if name == "alloc" and self.settings.prolog is not None:
             self._begin(job, "prolog")
-        elif name == "finish" and self.perilog.epilog is not None:
+        elif name == "finish" and self.settings.epilog is not None:
             self._begin(job, "epilog")
         elif name == "exception" and job.fatal is not None and job.id in self._going:
             going = self._going[job.id]
-            procedure = getattr(self.perilog, going.kind)
+            procedure = getattr(self.settings, going.kind)
             if procedure is not None and procedure.cancel and going.reason is None:
                 self._end_early(going, procedure, "canceled due to exception")
 
     def _begin(self, job: Job, kind: str, post: bool = True) -> None:
-        procedure: Procedure = getattr(self.perilog, kind)
+        procedure: Procedure = getattr(self.settings, kind)
         if post:
             self.engine.post(job, f"{kind}-start", {"description": _NAMES[kind]})
         ranks = ranks_of(job.R) if procedure.per_rank else [0]
         run = Run(
-            self.handle,
+            self.service.handle,
             procedure.command,
             job_environment(job.id, job.userid),
             ranks,
@@ -143,16 +137,16 @@ class Perilog(Base):
         going = self._going[job.id] = Going(kind, run)
         if procedure.timeout:
             text = f"timed out after {fsd(procedure.timeout)}"
-            going.timers.append(self.timer(procedure.timeout, lambda: self._end_early(going, procedure, text)))
+            going.timers.append(self.service.timer(procedure.timeout, lambda: self._end_early(going, procedure, text)))
 
     def _end_early(self, going: Going, procedure: Procedure, reason: str) -> None:
         going.reason = reason
         going.run.kill(TERM)
-        going.timers.append(self.timer(procedure.kill_timeout, lambda: going.run.kill(KILL)))
+        going.timers.append(self.service.timer(procedure.kill_timeout, lambda: going.run.kill(KILL)))
 
     def _output(self, job: Job, kind: str, rank: int, line: str) -> None:
-        if not any(pattern.search(line) for pattern in self.perilog.ignore):
-            self.write_log(LOG_INFO, f"{job.path}: {kind}: rank {rank}: {line}")
+        if not any(pattern.search(line) for pattern in self.settings.ignore):
+            self.service.write_log(LOG_INFO, f"{job.path}: {kind}: rank {rank}: {line}")
 
     def _ended(self, job: Job, kind: str, status: int) -> None:
         going = self._going.pop(job.id)
@@ -161,7 +155,7 @@ class Perilog(Base):
             return
         if status:
             self._failed(job, kind, status, going)
-        if kind == "prolog" and job.fatal is not None and self.perilog.epilog is not None:
+        if kind == "prolog" and job.fatal is not None and self.settings.epilog is not None:
             self._begin(job, "epilog")
         self.engine.post(job, f"{kind}-finish", {"description": _NAMES[kind], "status": status})
 
@@ -169,26 +163,26 @@ class Perilog(Base):
         signum = status & 0x7F
         how = f"killed by signal {signum}" if signum else f"exited with code={exit_code(status)}"
         note = f"{kind} {going.reason or how} (rank {going.run.failed_rank})"
-        self.write_log(LOG_ERR, f"{job.path}: {note}")
+        self.service.write_log(LOG_ERR, f"{job.path}: {note}")
         if kind == "epilog":
             self.engine.exception(job, "epilog", 2, note)
         elif job.fatal is None:
             self.engine.exception(job, "prolog", 0, note)
 
-    def restore_perilogs(self, job: Job) -> None:
+    def restore(self, job: Job) -> None:
         """What ran before a restart has ended with the instance: it is run again."""
         for description, kind in list(job.perilogs.items()):
-            if description != _NAMES.get(kind) or getattr(self.perilog, kind) is None:
+            if description != _NAMES.get(kind) or getattr(self.settings, kind) is None:
                 # Whoever has begun it is not there any more.
                 self.engine.post(job, f"{kind}-finish", {"description": description, "status": 0})
             elif kind == "prolog" and job.state is State.CLEANUP:
-                if self.perilog.epilog is not None:
+                if self.settings.epilog is not None:
                     self._begin(job, "epilog")
                 self.engine.post(job, "prolog-finish", {"description": description, "status": TERM})
             else:
                 self._begin(job, kind, post=False)
 
-    def stop_perilogs(self) -> None:
+    def stop(self) -> None:
         """The module ends, and with it what it runs."""
         for going in self._going.values():
             going.stop_timers()

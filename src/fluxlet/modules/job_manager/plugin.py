@@ -25,11 +25,7 @@ refuse is the text the submitter gets, with EINVAL. What the other methods raise
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -210,14 +206,15 @@ def find(name: str) -> tuple[str, str, Callable[..., Any]]:
 
     Raises ModuleNotFoundError, FileNotFoundError and AttributeError if it is not there, and whatever importing raises.
     """
+    # Instances without plugins need none of this.
+    import importlib
+    import os
+
     if name.endswith(".py"):
-        path = Path(name)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise FileNotFoundError(2, f"{name}: no such file")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return path.stem, str(path), module.Plugin
+        from flux.importer import import_path
+
+        module = import_path(name)
+        return os.path.basename(name).removesuffix(".py"), name, module.Plugin
     place, _, cls = name.partition(":")
     module = importlib.import_module(place)
     return name, getattr(module, "__file__", None) or place, getattr(module, cls or "Plugin")
@@ -225,5 +222,7 @@ def find(name: str) -> tuple[str, str, Callable[..., Any]]:
 
 def make(cls: Callable[..., Any], manager: Manager, conf: Any) -> Any:
     """Makes a plugin's object, with as many of the manager and its configuration as it takes."""
+    import inspect
+
     takes = len([p for p in inspect.signature(cls).parameters.values() if p.default is p.empty or p.name == "conf"])
     return cls(*(manager, conf)[:takes])

@@ -125,10 +125,6 @@ class Submission(Base):
         limits.check_duration(self.settings, system.queue, system.duration)
         limits.check_lifetime(system.duration, self.lifetime())
 
-    def lifetime(self) -> float | None:
-        """Seconds that the instance has left; None: no end is known."""
-        return None
-
     def _accepted(self, job: Job) -> None:
         self.waits.submitted(job)
         self.singleton.accepted(job)

@@ -85,10 +85,6 @@ class Updates(Base):
             raise OSError(errno.EINVAL, str(exc)) from None
         self._ask(msg, job, change, jobspec)
 
-    def lifetime(self) -> float | None:
-        """Seconds that the instance has left; None: no end is known."""
-        return None
-
     def _one(self, job: Job, key: str, value: Any, owner: bool, msg: Message, change: _Change) -> None:
         """One key. Raises ValueError with the text for the user."""
         if key == DURATION:
@@ -187,6 +183,14 @@ class Updates(Base):
         if self.service:
             topic = f"{self.service}.expiration".encode()
             self.ask(topic, _encode({"id": job.id, "expiration": expiration}) + b"\0", self._told_expiration(job))
+
+    def instance_expires(self, expiration: float) -> None:
+        """The instance ends at another time: so do the jobs that run as long as it does."""
+        for job in list(self.engine.jobs.values()):
+            if job.state & RUNNING and job.has_resources and job.R is not None and not job.spec.system.duration:
+                execution = msgspec.json.decode(job.R).get("execution", {})
+                if execution.get("expiration") and execution["expiration"] != expiration:
+                    self.change_expiration(job, expiration)
 
     def _told_expiration(self, job: Job) -> Callable[[RpcState], None]:
         def told(state: RpcState) -> None:
