@@ -80,7 +80,7 @@ class ExecutionSide(Base):
         """Sends a job to the execution service; False if there is none."""
         if not self.service:
             return False
-        reattach = b"true" if "start" in job.seen else b"false"
+        reattach = b"true" if job.reattach or "start" in job.seen else b"false"
         self.request(
             self._start_topic,
             b'{"id":%d,"userid":%d,"jobspec":%b,"reattach":%b,"R":%b}\0'

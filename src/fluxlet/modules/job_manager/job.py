@@ -28,6 +28,7 @@ class Job(msgspec.Struct, eq=False, gc=True):
     """A job that is not yet history.
 
     `seen` are the names of the events so far; `fatal` is (type, note, wait status) of the first fatal exception.
+    `reattach`: it may have been started, in a former life of the instance, without that having been stored.
     """
 
     id: int
@@ -57,6 +58,7 @@ class Job(msgspec.Struct, eq=False, gc=True):
     queued: bool = False
     pending: bool = False
     held: bool = False
+    reattach: bool = False
     free_posted: bool = False
     exec: int = IDLE
     waiting: list[tuple[str, dict[str, Any] | None, bool]] | None = None

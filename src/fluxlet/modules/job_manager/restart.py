@@ -156,6 +156,8 @@ class Restart(Base):
                 self.engine.post(job, "flux-restart")
             elif job.state is State.RUN:
                 job.exec = IDLE
+                # While a prolog runs a job has not been started; later it may have been.
+                job.reattach = not job.perilogs
                 self.restore_perilogs(job)
             elif job.state is State.CLEANUP:
                 # What ran it has ended with the instance.
