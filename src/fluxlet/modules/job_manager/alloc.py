@@ -51,6 +51,8 @@ class Alloc:
         self.pending: dict[int, Job] = {}
         self._heap: list[tuple[int, int]] = []
         self._taken_back: set[int] = set()
+        self._owed: list[tuple[int, bytes, bool]] | None = None
+        """What has become free since the scheduler was told who holds what, and is not ready yet; None: it was not."""
         self._gathered: list[tuple[int, int]] | None = None
 
     def enqueue(self, job: Job) -> None:
@@ -148,15 +150,22 @@ class Alloc:
 
     def begin(self, limit: int | None) -> int:
         """The scheduler is ready; `limit` None for no limit. Returns the length of the queue before it was asked."""
+        owed = self._owed or []
         self.lose()
         self.limit = limit
         self.ready = True
-        count = len(self.queue)
-        return count
+        for jobid, R, final in owed:
+            self.free(jobid, R, final)
+        return len(self.queue)
+
+    def greet(self) -> None:
+        """The scheduler is being told who holds what."""
+        self._owed = []
 
     def lose(self) -> list[Job]:
         """The scheduler has gone: what was outstanding is queued again. Returns the jobs that were."""
         self.ready = False
+        self._owed = None
         lost = list(self.pending.values())
         self.pending.clear()
         self._taken_back.clear()
@@ -177,6 +186,8 @@ class Alloc:
         if self.ready:
             final_text = b"true" if final else b"false"
             self.scheduler.request(b"sched.free", b'{"id":%d,"R":%b,"final":%b}\0' % (jobid, R, final_text))
+        elif self._owed is not None:
+            self._owed.append((jobid, R, final))
 
     def in_order(self) -> list[Job]:
         """The queue, first come first."""

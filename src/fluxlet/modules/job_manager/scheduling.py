@@ -72,6 +72,7 @@ class SchedulingSide(Base):
         """
         require_streaming(msg)
         request = decode(msg, HelloRequest) if msg.raw is not None else HelloRequest()
+        self.alloc.greet()
         for job in self.engine.jobs.values():
             if job.has_resources and not job.bypass:
                 self.answer(msg, self._hello_entry(job, None))
