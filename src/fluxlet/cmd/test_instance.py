@@ -35,11 +35,14 @@ from fluxlet.broker.guardian import Guardian
 from fluxlet.broker.options import BrokerOptions
 from fluxlet.cmd.environment import front_end, instance_environment
 from fluxlet.cmd.leaving import leave
+from fluxlet.cmd.start_service import StartService
 from fluxlet.overlay.bootstrap.mapping import Mapping as Taskmap
 from fluxlet.overlay.bootstrap.pmi_server import Abort, PmiServer
 from fluxlet.overlay.bootstrap.pmi_wire import Lines, PmiError, encode
 
 if TYPE_CHECKING:
+    from flux.core.handle import Flux
+    from fluxlet.broker.broker import Broker
     from fluxlet.broker.options import StartOptions, TestOptions
 
 _SIGNALS = (
@@ -127,6 +130,7 @@ class TestInstance:
         self.brokers = [BrokerProcess(rank) for rank in range(test.size)]
         self.server = PmiServer(test.size, {})
         self.deadline: Timer | None = None
+        self.service: StartService | None = None
         self._flux = front_end()
 
     # Starting.
@@ -205,6 +209,31 @@ class TestInstance:
             broker.watch = reactor.timer(_INTERVAL, _INTERVAL, lambda: self._look(broker))
         broker.watch.start()
 
+    def start_later(self, broker: BrokerProcess) -> None:
+        """Starts a broker that does not run; as a program of its own: this process has a loop and a thread by now."""
+        self.server.finalized.discard(broker.rank)
+        broker.ready = False
+        self.start(broker, fork=False)
+        self.watch(broker)
+
+    def serve(self, reactor: Reactor) -> Broker:
+        """Makes the service `start`; a broker without anything else."""
+        from fluxlet.broker.attributes import Attributes
+        from fluxlet.broker.broker import Broker
+
+        attributes = Attributes({})
+        for name, value in (("rank", "0"), ("size", "1"), ("local-uri", f"local://{self.directory}/start")):
+            attributes.set_internal(name, value)
+        broker = Broker(attributes, reactor=reactor)
+
+        def make(handle: Flux, broker: Broker) -> StartService:
+            self.service = StartService(handle, broker, self)
+            return self.service
+
+        broker.load("start", make, internal=True)
+        broker.server.listen(f"{self.directory}/start")
+        return broker
+
     # PMI.
 
     def _on_pmi(self, broker: BrokerProcess) -> None:
@@ -271,6 +300,8 @@ class TestInstance:
             if code:
                 complain(f"{broker.rank} (pid {broker.pid}) exited with rc={code}")
         broker.pid = 0
+        if self.service is not None:
+            self.service.ended(broker.rank, broker.code)
         self._ended(broker)
 
     def _ended(self, ended: BrokerProcess) -> None:
@@ -316,7 +347,9 @@ class TestInstance:
         for broker in first:
             self.watch(broker)
         _SignalThread(self.brokers[0]).start()
+        service = self.serve(self.reactor)
         self.reactor.run()
+        service.shutdown()
         return self.exit_code
 
 
@@ -403,7 +436,7 @@ def run_test_instance(options: StartOptions, test: TestOptions) -> int:
         complain(str(exc))
         return 1
     # Now, while the process is small.
-    guardians = Guardian.shared(test.size + 1) if not options.noexec else []
+    guardians = Guardian.shared(test.size + 1)
     try:
         directory = _prepare_rundir(test, os.environ)
     except rundir.DirectoryError as exc:
