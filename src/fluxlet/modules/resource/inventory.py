@@ -69,7 +69,11 @@ class Inventory:
         settings = self._service.settings
         if settings.verify is None or settings.configured is None:
             return None
-        return differences(settings.verify, self._service.broker.rank, self._configured(), found)
+        try:
+            configured = self._configured()
+        except ValueError:  # which rank 0 has reported
+            return None
+        return differences(settings.verify, self._service.broker.rank, configured, found)
 
     def find(self, stored: str) -> None:
         """Finds R, or has it found; `stored` is what the KVS has of it, "" if nothing."""

@@ -83,8 +83,11 @@ class Resource(Service):
         self._muted = False
         self._journal_watchers: list[Message] = []
         self._status_waiters: list[Message] = []
+
+    async def start_service(self) -> None:
+        """Rank 0 looks up what was before; the others tell it what they have."""
         if self.leader:
-            self.store.load(self._loaded)
+            self._loaded(*await self.store.load())
         else:
             self._start_follower()
 
@@ -108,7 +111,7 @@ class Resource(Service):
         return hosts or [visible.get("hostname", "localhost")]
 
     def stop_service(self) -> None:
-        """The scheduler hears of it; the drains are written down."""
+        """The scheduler hears of it."""
         if self._acquirer is not None:
             self._end(self._acquirer, errno.ECANCELED, "the resource module was unloaded")
         self.abandon(self._journal_watchers)

@@ -15,7 +15,6 @@ from typing import Any
 from flux.core.codec import dump_payload
 from flux.core.future_state import RpcState
 from flux.eventlog import EventLogEvent
-from flux.message import Message
 from fluxlet.service import Service
 
 _APPEND = 32
@@ -40,31 +39,23 @@ class Store:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def load(self, then: Callable[[str, str, str], None]) -> None:
-        """Calls `then` with the texts of R, the eventlog and the checkpoint; "" for what is not there."""
-        found: dict[str, str] = {}
-        keys = (R_KEY, EVENTLOG_KEY, CHECKPOINT_KEY)
-
-        def looked_up(key: str) -> Callable[[RpcState], None]:
-            def done(state: RpcState) -> None:
-                found[key] = self._text(key, state)
-                if len(found) == len(keys):
-                    then(*[found[each] for each in keys])
-
-            return done
-
-        for key in keys:
-            raw = dump_payload({"key": key, "namespace": "primary", "flags": 0})
-            self._service.ask(b"kvs.lookup", raw, looked_up(key))
-
-    def _text(self, key: str, state: RpcState) -> str:
-        if state.errnum:
-            if state.errnum not in (errno.ENOENT, errno.ENOSYS):
-                self._service.broker.log.write(LOG_ERR, f"reading {key}: {state.error_text()}", "resource")
-            return ""
-        message = state.value
-        assert isinstance(message, Message)
-        return a2b_base64(message.payload["val"]["data"]).decode("utf-8", "replace")
+    async def load(self) -> tuple[str, str, str]:
+        """The texts of R, the eventlog and the checkpoint; "" for what is not there."""
+        handle = self._service.handle
+        asked = [
+            (key, handle.rpc("kvs.lookup", {"key": key, "namespace": "primary", "flags": 0}))
+            for key in (R_KEY, EVENTLOG_KEY, CHECKPOINT_KEY)
+        ]
+        found = []
+        for key, rpc in asked:
+            try:
+                value = (await rpc)["val"]["data"]
+                found.append(a2b_base64(value).decode("utf-8", "replace"))
+            except OSError as exc:
+                if exc.errno not in (errno.ENOENT, errno.ENOSYS):
+                    self._service.broker.log.write(LOG_ERR, f"reading {key}: {exc.strerror}", "resource")
+                found.append("")
+        return found[0], found[1], found[2]
 
     def commit(self, operations: list[dict[str, Any]], then: Callable[[int, str | None], None]) -> None:
         """Commits, and calls `then` with errno (0: done) and text."""
