@@ -52,6 +52,15 @@ collect: FAILED (dependency)
 exec: No such file or directory
 exit codes [0, 1, 2, 3]; 4 were seen to start
 """,
+    "kvs_follow": """\
+step 1 of 3: 1
+step 2 of 3: 4
+step 3 of 3: 9
+the other program: left 3 results: 9 is the last
+""",
+    "kvs_results": """\
+left 3 results: 9 is the last
+""",
     "jobs_in_order": """\
 exit 0: success
 sleep 0.2: success

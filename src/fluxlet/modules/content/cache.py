@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 #: So many times what is aimed at may be in memory, whatever its age.
-_BOUND = 4
+_BOUND = 2
 #: A blob takes some memory besides its bytes.
 _OVERHEAD = 250
 

@@ -1,6 +1,6 @@
 """Directories: those that are in memory, by blobref (spec 05, 7.4). Pure.
 
-What was used last stays, up to a number of bytes. The directories that a commit has replaced are the first to go:
+What was used last stays, up to a number of bytes. Of the directories that a commit has replaced only the latest stay:
 whoever holds on to an old root may have to wait for them to be loaded again.
 """
 
@@ -12,6 +12,8 @@ from fluxlet.modules.kvs.directory import Directory
 
 #: Bytes of all of them.
 BOUND = 48 << 20
+#: Directories that have been replaced, and may be asked for by those who are just being told so.
+_REPLACED = 64
 
 
 class Directories:
@@ -20,6 +22,7 @@ class Directories:
     def __init__(self, bound: int = BOUND) -> None:
         self._bound = bound
         self._known: OrderedDict[bytes, Directory] = OrderedDict()
+        self._replaced: dict[bytes, None] = {}  # oldest first
         self.weight = 0
         self.faults = 0
 
@@ -46,16 +49,24 @@ class Directories:
             self.weight -= old.weight
         self._known[ref] = directory
         self.weight += directory.weight
+        self._replaced.pop(ref, None)
         while self.weight > self._bound and len(self._known) > 1:
             _, last = self._known.popitem(last=False)
             self.weight -= last.weight
 
     def replaced(self, ref: bytes) -> None:
         """A directory has been replaced by a newer one."""
-        if ref in self._known:
-            self._known.move_to_end(ref, last=False)
+        replaced = self._replaced
+        replaced[ref] = None
+        if len(replaced) > _REPLACED:
+            oldest = next(iter(replaced))
+            del replaced[oldest]
+            directory = self._known.pop(oldest, None)
+            if directory is not None:
+                self.weight -= directory.weight
 
     def clear(self) -> None:
         """Forgets all."""
         self._known.clear()
+        self._replaced.clear()
         self.weight = 0
