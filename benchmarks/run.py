@@ -41,12 +41,10 @@ FIGURES = {
     "exec_simulated": ("per_second", "simulated jobs/s", "> 3000", "issue 6; flux-core 180 to 260"),
     "exec_flood": ("worst_ping_ms", "ms, the longest ping under a flood", "< 50", "issue 6"),
     "job_list": ("by_name_ms", "ms, ten of one name among the inactive", "< 2", "issue 6"),
-<<<<<<< HEAD
     "overlay_rpc": ("us_a_level", "us more for each level, 16 ranks", "", "flux-core 75 to 90"),
     "overlay_event": ("us", "us, an event to clients of 16 ranks", "", "flux-core 760 at level 4"),
     "overlay_exec": ("ms", "ms, `flux exec -n true` on 16 ranks", "", "flux-core 26"),
     "overlay_barrier": ("ms", "ms, a barrier of 1,000 on 16 ranks", "", "none in flux-core 0.88"),
-=======
     "kvs_commit": ("per_second", "put+commit/s, one client", "> 10000", "issue 4; flux-core 506 to 1,800"),
     "kvs_pipelined": ("per_second", "appends/s, not waited for one by one", "", "flux-core 13,500"),
     "kvs_commit_8": ("per_second", "put+commit/s, 8 clients", "", "issue 4"),
@@ -56,7 +54,6 @@ FIGURES = {
     "kvs_watch": ("per_second", "values/s to 100 watchers", "", "issue 4"),
     "kvs_list": ("ms", "ms, listing 10,000 keys", "", "flux-core 54"),
     "kvs_memory": ("after_mb", "MB, broker after the overwrites", "flat", "issue 4"),
->>>>>>> 1ac2a17 (kvs: benchmarks, documentation, two examples; memory of directories that were replaced is bounded)
     "import_flux": ("ms", "ms over bare Python", "< 30", "issue 2"),
 }
 
@@ -134,17 +131,11 @@ def import_flux(flux: Path) -> dict[str, Any]:
 def inside(flux: Path, name: str, full: bool) -> dict[str, Any]:
     """A scenario of scenarios.py, or of jobs.py, in an instance of its own."""
     python = [sys.executable] if flux == OURS else [str(flux), "python"]
-<<<<<<< HEAD
-    files = {"job": "jobs.py", "exec": "shell.py", "overlay": "overlay.py"}
+    files = {"job": "jobs.py", "exec": "shell.py", "overlay": "overlay.py", "kvs": "kvs.py"}
     file = files.get(name.partition("_")[0], "scenarios.py")
     ranks = ["--test-size=16", "-Stbon.topo=kary:2"] if file == "overlay.py" else []
     command = [str(flux), "start", *ranks, *python, str(HERE / file), name]
-    if name == "memory" and not full:
-=======
-    file = {"job": "jobs.py", "exec": "shell.py", "kvs": "kvs.py"}.get(name.partition("_")[0], "scenarios.py")
-    command = [str(flux), "start", *python, str(HERE / file), name]
     if name in ("memory", "kvs_memory") and not full:
->>>>>>> 1ac2a17 (kvs: benchmarks, documentation, two examples; memory of directories that were replaced is bounded)
         command.append("100000")
     if name == "job_list" and full:
         command.append("100000")
