@@ -7,6 +7,7 @@ launch.py     starting the process
 process.py    one process, its descriptors and its end
 listeners.py  who hears of a process: a client, the log, whoever waits
 flow.py       output waits for its reader, on whatever rank that is
+aftermath.py  what processes leave behind, and the end of all
 server.py     the protocol: what each request does. For brokers, and for the shells of jobs
 module.py     the module `rexec` of a broker
 """

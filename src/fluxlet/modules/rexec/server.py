@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
-import time
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from syslog import LOG_ERR, LOG_INFO
@@ -29,7 +27,7 @@ from flux.constants import FLUX_MSGFLAG_STREAMING
 from flux.message import Message
 from flux.reactor import Reactor
 from flux.reactor.signals import in_main_thread
-from fluxlet.broker.guardian import members
+from fluxlet.modules.rexec.aftermath import LeftBehind, end_all
 from fluxlet.modules.rexec.command import Command, command_name
 from fluxlet.modules.rexec.launch import INHERIT_STDIO, LOCAL_FLAGS, launch
 from fluxlet.modules.rexec.listeners import Listener, Record, end_text
@@ -59,8 +57,6 @@ WAITABLE = 16
 
 #: Seconds until outputs that could not be passed on are tried again.
 _CONGESTION = 0.01
-#: Groups of processes that have ended: how many are kept before it is looked who is still there.
-_LEFT_BEHIND = 64
 
 
 class Helper(NamedTuple):
@@ -114,7 +110,7 @@ class Server:
         self._by_pid: dict[int, Process] = {}
         self._by_label: dict[str, Process] = {}
         self._by_request: dict[tuple[bytes, int], Process] = {}
-        self._left: set[int] = set()  # process groups whose first process has ended
+        self._left = LeftBehind(host.uri, host.guardian)
         self._later: list[Output] = []
         self._timer = host.reactor.timer(0.0, 0.0, self._resume)
         # Who stops cannot be seen through a descriptor.
@@ -136,7 +132,7 @@ class Server:
                 if flags & bit:
                     raise OSError(errno.EINVAL, f"{name} flag is not allowed in background mode")
         command = Command.parse(request.cmd)
-        if command.label is not None and command.label in self._by_label:
+        if command.label is not None and self._is_label(command.label):
             raise OSError(errno.EINVAL, "command label is not unique")
         if not command.cmdline:
             raise OSError(errno.EPROTO, "command string is empty")
@@ -188,6 +184,9 @@ class Server:
         process.client.tell({"type": "started", "pid": process.pid})
         if flags & WRITE_CREDIT:
             process.grant()
+
+    def _is_label(self, label: str) -> bool:
+        return label in self._by_label or any(helper.label == label != "" for helper in self.host.helpers())
 
     # Input.
 
@@ -379,16 +378,7 @@ class Server:
         if process.background:
             label = f"{process.command.label}: " if process.command.label else ""
             self.host.log(LOG_INFO, f"{label}{process.command.name}[{process.pid}]: {end_text(status)}")
-        # What it has left behind in its group is to end with us.
-        guardian = self.host.guardian
-        if process.has_left_somebody:
-            self._left.add(process.pid)
-            if guardian is not None:
-                guardian.add_members(process.pid, self.host.uri)
-            if len(self._left) > _LEFT_BEHIND:
-                self._prune()
-        if guardian is not None:
-            guardian.remove_group(process.pid)
+        self._left.note_end(process)
 
     def _unname(self, process: Process) -> None:
         """It cannot be found any more."""
@@ -409,15 +399,6 @@ class Server:
         if not self._all:
             self._stops.stop()
 
-    def _prune(self) -> None:
-        for pgid in tuple(self._left):
-            try:
-                os.killpg(pgid, 0)
-            except (ProcessLookupError, PermissionError):
-                self._left.discard(pgid)
-                if self.host.guardian is not None:
-                    self.host.guardian.remove_members(pgid)
-
     # The end.
 
     @property
@@ -430,20 +411,8 @@ class Server:
         self.closing = True
         self._timer.stop()
         self._stops.stop()
-        running = self.running
-        for process in running:
-            _try_to_signal(process, signal.SIGTERM)
-            _try_to_signal(process, signal.SIGCONT)  # one that is stopped is to hear of it
-        left = self._members_left()
-        for pid in left:
-            _kill(pid, signal.SIGTERM)
-        if not _wait_for(running, grace):
+        if not end_all(self.running, self._left, grace):
             self.host.log(LOG_ERR, "subprocess server shutdown: Connection timed out")
-            for process in running:
-                _try_to_signal(process, signal.SIGKILL)
-            _wait_for(running, grace)
-        for pid in left & self._members_left():
-            _kill(pid, signal.SIGKILL)
         for process in tuple(self._all):
             if process.waiter is not None:
                 self.host.respond_error(process.waiter, errno.EHOSTUNREACH, "module disconnect")
@@ -451,12 +420,6 @@ class Server:
                 process.client.fail(errno.EHOSTUNREACH, "module disconnect")
             process.collected = True
             self._forget(process)
-
-    def _members_left(self) -> set[int]:
-        found: set[int] = set()
-        for pgid in self._left:
-            found |= members(pgid, self.host.uri)
-        return found
 
 
 def _io_data(data: str | UnsetType, encoding: str | UnsetType) -> bytes:
@@ -471,32 +434,3 @@ def _io_data(data: str | UnsetType, encoding: str | UnsetType) -> bytes:
         return b64decode(data, validate=True)
     except ValueError as exc:
         raise OSError(errno.EPROTO, str(exc)) from None
-
-
-def _try_to_signal(process: Process, signum: int) -> None:
-    try:
-        process.signal(signum)
-    except OSError:
-        return  # it has ended
-
-
-def _kill(pid: int, signum: int) -> None:
-    try:
-        os.kill(pid, signum)
-    except (ProcessLookupError, PermissionError):
-        return  # it has ended, or is not ours any more
-
-
-def _wait_for(processes: Sequence[Process], patience: float) -> bool:
-    """Waits until all have ended, at most `patience` seconds; False if some have not."""
-    deadline = time.monotonic() + patience
-    while left := [process for process in processes if not process.end.look()]:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            return False
-        poller = select.poll()
-        pollable = [process.end.fileno() for process in left if process.end.fileno() >= 0]
-        for fd in pollable:
-            poller.register(fd, select.POLLIN)
-        poller.poll(1000 * (min(remaining, 1.0) if pollable else 0.01))
-    return True
