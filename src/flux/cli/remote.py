@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flux.cli.tool import OutputClosed, text_of
 from flux.constants import FLUX_POLLIN
+from flux.core.remote_process import CREDIT, STDERR, STDOUT, RemoteProcess, io_object
 from flux.idset import IDset
 from flux.rpc import RPC
-from flux.subprocess.foreground import CREDIT, STDERR, STDOUT, RemoteProcess, io_object
 
 if TYPE_CHECKING:
     from flux.core.handle import Flux

@@ -7,7 +7,7 @@
     print(os.waitstatus_to_exitcode(done.get_status()), done.stdout)
 
 These are processes in the background: they outlive their starter. Those in the foreground, whose input and output are
-the caller's and which end with it, are `flux.subprocess.foreground.RemoteProcess`; under asyncio both are at
+the caller's and which end with it, are `RemoteProcess`; under asyncio both are at
 `AsyncFlux.subprocess` (`flux.subprocess.asynchronous`). The command for shells is `flux exec`.
 """
 
@@ -20,12 +20,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flux.constants import FLUX_NODEID_ANY
+from flux.core.remote_process import RemoteProcess
 from flux.rpc import RPC
 
 if TYPE_CHECKING:
     import builtins
 
     from flux.core.handle import Flux
+
+__all__ = [
+    "SUBPROCESS_REXEC_WAITABLE",
+    "RemoteProcess",
+    "Subprocess",
+    "SubprocessBackgroundRexecRPC",
+    "SubprocessListRPC",
+    "SubprocessWaitRPC",
+    "command_create",
+    "io_data",
+    "kill",
+    "list",
+    "rexec_bg",
+    "wait",
+]
 
 #: Flag of rexec.exec: the process stays as a zombie until somebody has waited for it.
 SUBPROCESS_REXEC_WAITABLE = 16

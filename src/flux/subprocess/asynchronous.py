@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flux import subprocess
 from flux.constants import FLUX_NODEID_ANY
-from flux.subprocess.foreground import RemoteProcess
+from flux.core.remote_process import RemoteProcess
 
 if TYPE_CHECKING:
     import builtins
