@@ -32,7 +32,7 @@ def uris(handle):
 
 
 def overlay_rpc(count=500):
-    """One RPC after the other to a rank at each depth; microseconds each, and for each level more."""
+    """One RPC after the other to a rank at each depth: microseconds each, for each level more; then many at once."""
     h = flux.Flux()
 
     def measure(rank):
@@ -46,7 +46,32 @@ def overlay_rpc(count=500):
     best = [min(column) for column in zip(*rounds)]  # noqa: B905  # the reference's Python may be old
     result = {f"depth_{depth}_us": us for depth, us in enumerate(best)}
     result["us_a_level"] = (best[-1] - best[0]) / (len(best) - 1)
+    result["all_ranks_per_second"] = max(pipelined(h) for _ in range(3))
     return result
+
+
+def pipelined(h, count=5000, window=250):
+    """RPCs to all ranks in turn, 250 in flight; RPCs per second."""
+    size = int(h.attr_get("size"))
+    state = {"sent": 0, "done": 0}
+
+    def send():
+        state["sent"] += 1
+        h.rpc("broker.ping", {"seq": 1}, state["sent"] % size).then(answered)
+
+    def answered(future):
+        future.get()
+        state["done"] += 1
+        if state["sent"] < count:
+            send()
+        elif state["done"] == count:
+            h.reactor_stop()
+
+    start = time.perf_counter()
+    for _ in range(window):
+        send()
+    h.reactor_run()
+    return count / (time.perf_counter() - start)
 
 
 def overlay_event(count=200):
