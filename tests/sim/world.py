@@ -279,7 +279,7 @@ class Link:
 
     def _tell_child(self) -> None:
         if self.child.alive:
-            self.child.neighbours.parent_gone()
+            self.child.parent_gone()
 
 
 class Node:
@@ -353,6 +353,13 @@ class Node:
         for link in [self.link, *self.links.values()]:
             if link is not None:
                 link.cut(lose)
+
+    def parent_gone(self) -> None:
+        """The connection with the parent has ended: as `fluxlet.broker.overlay_port` takes it."""
+        if self.neighbours.parting:
+            self.said_goodbye()
+        else:
+            self.neighbours.parent_gone()
 
     # As a port.
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from flux.core.remote_process import STDERR, STDOUT, RemoteProcess
 from flux.subprocess import command_create
-from flux.subprocess.foreground import STDERR, STDOUT, RemoteProcess
 from fluxlet.service import Service
 
 #: Seconds without work after which the process ends.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flux.core.handle import Flux
+from flux.core.remote_process import STDERR, STDOUT, RemoteProcess
 from flux.subprocess import command_create
-from flux.subprocess.foreground import STDERR, STDOUT, RemoteProcess
 
 TERM, KILL = 15, 9
 
