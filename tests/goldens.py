@@ -60,11 +60,11 @@ def goldens(name: str) -> Iterator[Golden]:
 
 _PLACEHOLDERS = {
     "T": r"(?:[0-9]+\.[0-9]{3}|<T>)",
-    "TS": r"[0-9]+\.[0-9]{6}",
-    "OFFSET": r" *[0-9]+\.[0-9]{6}",
-    "PID": r"[0-9]+",
+    "TS": r"(?:[0-9]+\.[0-9]+|<TS>)",
+    "OFFSET": r"(?: *[0-9]+\.[0-9]{6}|<OFFSET>)",
+    "PID": r"(?:[0-9]+|<PID>)",
     "HOST": r"\S+",
-    "J": r"ƒ\w+",
+    "J": r"[ƒf]\w+",
 }
 
 
@@ -143,7 +143,8 @@ class Player:
             else:
                 literal = re.escape(piece).replace(re.escape("/tmp/w"), re.escape(str(self._directory)))
                 # A job's service is called by its id.
-                pattern += re.sub(r"0\\-shell\\-f\w+", r"0-shell-f\\w+", literal)
+                literal = re.sub(r"0\\-shell\\-f\w+", r"0-shell-f\\w+", literal)
+                pattern += re.sub(r'\{"id":[0-9]+', r'{"id":[0-9]+', literal)
         match = re.fullmatch(pattern, text)
         if match is None:
             return False

@@ -44,6 +44,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "help": ("fluxlet.cmd.help:main", "other", "Show help for a command"),
     "hostlist": ("flux.cli.commands.hostlist:main", "other", "Fetch, combine and print host lists"),
     "keygen": ("fluxlet.cmd.keygen:main", "other", "Generate a certificate for the network between brokers"),
+    "job": ("flux.cli.commands.job:main", "list", "Do things to jobs, and look at them"),
     "jobs": ("flux.cli.commands.jobs:main", "list", "List jobs"),
     "kvs": ("flux.cli.commands.kvs:main", "other", "Read and change the key-value store"),
     "logger": ("flux.cli.commands.logger:main", "other", "Write to the log of the instance"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flux.cli.commands import hostlist, modprobe, resource, uri
+from flux.cli.commands import cancel, hostlist, jobs, modprobe, resource, run, submit, uri
 from flux.cli.options import Command
 from flux.uri import FluxURIResolver
 
@@ -23,6 +23,11 @@ for entry in CLI["module"]["subcommands"]["debug"]["options"]:
 for entry in CLI["R"]["subcommands"]["encode"]["options"]:
     arguments = {"--xml": "FILE", "--property": "NAME[:RANKS]"}
     entry["arg"] = arguments.get(entry["flags"][-1], entry["arg"])
+#: These are a plugin's, which there is not.
+for submits in ("run", "submit"):
+    CLI[submits]["options"] = [
+        option for option in CLI[submits]["options"] if not option["flags"][0].startswith("--resources-")
+    ]
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
     *("config", "uptime", "shutdown", "startlog", "module", "overlay", "exec"),
@@ -34,6 +39,10 @@ PARSERS = {
     "hostlist": hostlist.parser,
     "modprobe": modprobe.parser,
     "resource": resource.parser,
+    "run": run.parser,
+    "submit": submit.parser,
+    "jobs": jobs.parser,
+    "cancel": cancel.parser,
 }
 
 

@@ -22,7 +22,7 @@ def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
 
 @pytest.mark.parametrize(
     "golden",
-    [golden for golden in goldens("cli-run") if not golden.command.startswith("flux job")],
+    [*goldens("cli-run")],
     ids=lambda golden: golden.command,
 )
 def test_it_prints_what_the_reference_does(player: Player, golden: Golden) -> None:

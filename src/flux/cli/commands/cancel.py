@@ -61,7 +61,7 @@ def parser() -> FluxArgumentParser:
         help="List of job states to target (implies --all)",
     )
     add("-m", "--message", metavar="NOTE", help="Set an optional message as part of the cancellation")
-    add("jobids", metavar="JOBID...", type=_jobid, nargs="*", help="Jobs to cancel")
+    add("JOBID...", type=_jobid, nargs="*", help="Jobs to cancel")
     return result
 
 
@@ -145,6 +145,7 @@ def _cancel(args: Any) -> int:
 
 def _run(argv: list[str]) -> None:
     args = parser().parse_args(argv)
+    args.jobids = vars(args)["JOBID..."]
     matching = args.all or args.user is not None or args.states
     if args.jobids and matching:
         raise ValueError("Do not specify a list of jobids with --all,--user,--states options")

@@ -65,7 +65,7 @@ def parser() -> FluxArgumentParser:
     add("--stats", action="store_true", help="Print job statistics before the list")
     add("--stats-only", action="store_true", help="Print statistics only; exit code 1 if there are no active jobs")
     add("--from-stdin", action="store_true", help=argparse.SUPPRESS)
-    add("jobids", metavar="JOBID", type=_jobid, nargs="*", help="List specific jobs")
+    add("JOBID", type=_jobid, nargs="*", help="List specific jobs")
     result.set_defaults(filtered=False, filtereduser=False)
     return result
 

@@ -36,7 +36,7 @@ def listing(args: Any) -> None:
         raise ValueError("--json incompatible with --stats or --stats-only")
     if args.recurse_all:
         args.recursive = True
-    if args.jobids and args.filtered and not args.recursive:
+    if args.JOBID and args.filtered and not args.recursive:
         LOGGER.warning("Filtering options ignored with jobid list")
     if args.a and args.filter:
         LOGGER.warning("Both -a and --filter specified, ignoring -a")
@@ -125,7 +125,7 @@ def _fetch(handle: Flux, args: Any, table: JobInfoFormat) -> tuple[list[JobInfo]
         handle,
         attrs=sorted(_attributes(args, table)),
         filters=sorted(filters),
-        ids=args.jobids,
+        ids=args.JOBID,
         user="all" if everybody else args.user,
         # One more than asked for tells whether there are more.
         max_entries=args.count + 1 if args.count > 0 else args.count,
@@ -137,9 +137,9 @@ def _fetch(handle: Flux, args: Any, table: JobInfoFormat) -> tuple[list[JobInfo]
     found = jobs.jobs()
     for error in jobs.errors:
         print(error, file=sys.stderr)
-    if args.jobids and not found:
+    if args.JOBID and not found:
         sys.exit(1)
-    truncated = 0 < args.count < len(found) and not args.jobids
+    truncated = 0 < args.count < len(found) and not args.JOBID
     return (found[: args.count] if truncated else found), truncated
 
 
@@ -204,7 +204,7 @@ def _as_dict(job: JobInfo, args: Any, level: int) -> dict[str, Any]:
 
 def _print_json(jobs: list[JobInfo], args: Any) -> None:
     found = [_as_dict(job, args, args.level) for job in jobs]
-    if len(args.jobids) == 1 and found:
+    if len(args.JOBID) == 1 and found:
         print(json.dumps(found[0]))
     else:
         print(json.dumps({"jobs": found}))
@@ -224,7 +224,7 @@ def _inside(job: JobInfo, args: Any, table: JobInfoFormat) -> tuple[list[JobInfo
     if not args.recurse_all and job.userid != os.getuid():
         return None
     mine = type(args)(**vars(args))
-    mine.jobids = []
+    mine.JOBID = []
     try:
         with Flux(_reachable(job.uri)) as handle:
             stats = _stats_line(handle, args, purged=False)[0] if args.stats else None
