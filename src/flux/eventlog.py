@@ -10,6 +10,7 @@ given (offsets and minute marks refer to earlier ones), never on the clock.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -120,7 +121,7 @@ class EventLogFormatter:
             raise ValueError(f"Invalid color: {color}")
         self._timestamp = timestamps[timestamp_format]
         self._json = format == "json"
-        self._color = color == "always" or (color == "auto" and sys.stdout.isatty())
+        self._color = color == "always" or (color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
         self._first: float | None = None
         self._mark: float | None = None
 
