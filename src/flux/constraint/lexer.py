@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class ConstraintSyntaxError(Exception):
     """A constraint query is malformed; the text says where."""
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A piece of a query: `type` is and, or, not, negate, (, ), operator or value; `position` is where it begins."""
 
     type: str

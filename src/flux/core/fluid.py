@@ -7,7 +7,6 @@ words, emoji. The tables of the last two are read when they are needed.
 
 from __future__ import annotations
 
-import locale
 import os
 import re
 from collections.abc import Callable
@@ -53,6 +52,8 @@ def f58plain(jobid: int) -> str:
 
 def f58(jobid: int) -> str:
     """Base 58 with ƒ in front, or f where the locale cannot show that or FLUX_F58_FORCE_ASCII is set."""
+    import locale  # few who know of job ids print them
+
     plain = "FLUX_F58_FORCE_ASCII" in os.environ or locale.nl_langinfo(locale.CODESET).upper() not in ("UTF-8", "UTF8")
     return ("f" if plain else "ƒ") + _digits(jobid, _BASE58)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import grp
 import pwd
 from collections.abc import Callable
-from dataclasses import dataclass
 from syslog import LOG_WARNING
 from typing import Any
+
+import msgspec
 
 from flux.constants import FLUX_ROLE_ADMIN, FLUX_ROLE_LOCAL, FLUX_ROLE_NONE, FLUX_ROLE_USER
 from fluxlet.broker.configuration import ConfigError
@@ -18,8 +19,7 @@ from fluxlet.broker.router import LOCAL_OWNER
 from fluxlet.config_table import read_table
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """The access rules of an instance. The defaults are those of an instance without configuration.
 
     Args:

@@ -26,8 +26,9 @@ import socket
 import struct
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from flux.constants import FLUX_MSGTYPE_EVENT, FLUX_POLLIN
 from flux.message import Message
@@ -47,8 +48,7 @@ _PAUSE = 0.01
 _BACKLOG = 512
 
 
-@dataclass
-class Limits:
+class Limits(msgspec.Struct):
     """Bounds on what one client may cost, in bytes; the connections share them, so that a change is in force at once.
 
     Args:

@@ -9,8 +9,9 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from fluxlet.overlay.topology import Topology
 
@@ -19,8 +20,7 @@ STATUSES = ("unknown", "full", "partial", "degraded", "lost", "offline")
 ONLINE = frozenset(("full", "partial", "degraded"))
 
 
-@dataclass
-class Child:
+class Child(msgspec.Struct):
     """A direct child.
 
     Args:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from flux.util.durations import parse_fsd
 
 
-@dataclass
-class Settings:
+class Settings(msgspec.Struct):
     """How jobs are run. Durations in seconds; None for none."""
 
     imp: str | None = None

@@ -16,7 +16,6 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
-from subprocess import DEVNULL, Popen
 from typing import TYPE_CHECKING, NamedTuple
 
 from fluxlet.modules.rexec.command import Command
@@ -71,6 +70,8 @@ def launch(
 
     Raises OSError with the errno and text for the requestor.
     """
+    from subprocess import DEVNULL, Popen  # not every instance has something to start
+
     inherit = bool(local_flags & INHERIT_STDIO)
     with ExitStack() as ours, ExitStack() as theirs:
         stdin, child_stdin = None, DEVNULL

@@ -42,14 +42,14 @@ def _try(method: str, config: Mapping[str, Any], environ: Mapping[str, str], hos
         from fluxlet.overlay.bootstrap.pmi import PmiBootstrap
 
         return PmiBootstrap.from_environment(environ)
-    if method == "config":
+    if method == "config" and "bootstrap" in config:
         from fluxlet.overlay.bootstrap.config import ConfigBootstrap
 
-        return ConfigBootstrap.from_config(config, hostname) if "bootstrap" in config else None
-    if method == "slurm":
+        return ConfigBootstrap.from_config(config, hostname)
+    if method == "slurm" and "SLURM_STEP_ID" in environ:
         from fluxlet.overlay.bootstrap.pmi import PmiBootstrap
         from fluxlet.overlay.bootstrap.slurm import client
 
-        found = client(environ) if "SLURM_STEP_ID" in environ else None
+        found = client(environ)
         return None if found is None else PmiBootstrap(found, "slurm")
     return Single() if method == "single" else None

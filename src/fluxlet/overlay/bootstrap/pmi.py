@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping as EnvironmentMapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -24,7 +24,9 @@ from fluxlet.overlay.bootstrap.pmi_client import PmiClient
 from fluxlet.overlay.bootstrap.pmi_wire import VALUE_MAX, PmiError
 from fluxlet.overlay.certificate import Certificate, decode_key
 from fluxlet.overlay.topology import Topology
-from fluxlet.overlay.zmq import Transport
+
+if TYPE_CHECKING:
+    from fluxlet.overlay.zmq import Transport
 
 _HOSTLIST = "fluxlet.hostlist"
 
@@ -117,6 +119,8 @@ class PmiBootstrap(Bootstrap):
         text = None if mapping is None else str(mapping)
         if self.size == 1:
             return Boot(topology, [local.hostname], mapping=text, interface_hint=hint)
+        from fluxlet.overlay.zmq import Transport  # who is alone does not pay for it
+
         ipv6 = os.path.exists("/proc/net/if_inet6")
         transport = Transport(Certificate.new(), local.sockets(self.rank, ipv6))
         try:
