@@ -88,14 +88,27 @@ def _take(service: Service, pool: Pool, held: HelloResponse, state: RpcState) ->
         grants = grants_of(execution)
         for rank in bits(bits_of(held.free)):
             grants.pop(rank, None)
+    except (ValueError, msgspec.MsgspecError) as exc:
+        _fail(service, held.id, exc)
+    else:
+        hold(service, pool, held.id, grants, execution.expiration)
+
+
+def hold(service: Service, pool: Pool, jobid: int, grants: dict[int, Grant], expiration: float) -> None:
+    """A job keeps what it holds. If it cannot, since that is not there or another job's, it fails with an exception."""
+    try:
         missing = [rank for rank in grants if not pool.ranks >> rank & 1]
         if missing:
             raise ValueError(f"allocation contains ranks not in resource pool: {missing}")
-        pool.allocate(held.id, grants.values(), execution.expiration)
-    except (ValueError, msgspec.MsgspecError) as exc:
-        service.log.error(f"hello: {fluid.f58(held.id)}: {exc}")
-        note = "failed to reallocate R for running job"
-        payload = {"id": held.id, "type": "scheduler-restart", "severity": 0, "note": note}
-        service.handle.rpc("job-manager.raise", payload, flags=FLUX_RPC_NORESPONSE)
-        return
-    service.log.debug(f"hello: {fluid.f58(held.id)} alloc {summary(tuple(grants.values()))}")
+        pool.allocate(jobid, grants.values(), expiration)
+    except ValueError as exc:
+        _fail(service, jobid, exc)
+    else:
+        service.log.debug(f"hello: {fluid.f58(jobid)} alloc {summary(tuple(grants.values()))}")
+
+
+def _fail(service: Service, jobid: int, error: Exception) -> None:
+    service.log.error(f"hello: {fluid.f58(jobid)}: {error}")
+    note = "failed to reallocate R for running job"
+    payload = {"id": jobid, "type": "scheduler-restart", "severity": 0, "note": note}
+    service.handle.rpc("job-manager.raise", payload, flags=FLUX_RPC_NORESPONSE)

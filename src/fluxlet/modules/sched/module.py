@@ -29,7 +29,7 @@ from flux.message import Message
 from flux.resource._pool import Grant, Pool, bits
 from flux.resource.Rv1Set import Node, Rv1Set
 from fluxlet.broker.broker import Broker
-from fluxlet.modules.sched.hello import grants_of, say_hello
+from fluxlet.modules.sched.hello import grants_of, hold, say_hello
 from fluxlet.modules.sched.line import Pending
 from fluxlet.modules.sched.planner import BACKFILL, FIFO, Planner, Start
 from fluxlet.modules.sched.requests import (
@@ -55,6 +55,8 @@ _BACKFILL_SHARE = 0.2
 _ANNOTATION = 0.0003
 #: How many pending jobs are told of their future.
 _FORETOLD = 16
+#: So long after the resources could not be acquired that is tried again, in seconds.
+_RETRY = 0.5
 #: Debug bits: deny the next request, explain what is pending, refuse other ends.
 _DENY, _EXPLAIN, _REFUSE = 1, 2, 4
 
@@ -88,6 +90,8 @@ class Scheduler(Service):
         self._later = reactor.timer(0.0, 0.0, self._forecast)
         self._again = reactor.timer(0.0, 0.0, self._plan)
         self._changes = 0
+        self._retry = reactor.timer(0.0, 0.0, self._ask_resources)
+        self._acquire_errno: int | None = 0
         self._forecast_due = self._backfill_due = 0.0
         self._passes = self._forecasts = 0
         self._duration = self._interval = 0.0
@@ -97,23 +101,34 @@ class Scheduler(Service):
         """Takes the service names, and asks for the resources."""
         for name in ("sched", "feasibility"):
             await self.handle.rpc("service.add", {"service": name})
-        self.handle.rpc("resource.acquire", flags=FLUX_RPC_STREAMING).then(self._acquired)
+        self._ask_resources()
 
     def stop_service(self) -> None:
         """Nothing is planned any more. The job manager hears that we are gone, and sends its requests to the next."""
         self._soon.stop()
         self._later.stop()
         self._again.stop()
+        self._retry.stop()
 
     # The resources.
+
+    def _ask_resources(self) -> None:
+        self.handle.rpc("resource.acquire", flags=FLUX_RPC_STREAMING).then(self._acquired)
 
     def _acquired(self, future: Any) -> None:
         try:
             response = future.get()
         except OSError as exc:
-            self.log.error(f"resource.acquire: {exc.strerror}; nothing is scheduled until this module is loaded again")
+            # The resource module has been removed, and will be back; until then its last word counts.
+            if exc.errno != self._acquire_errno:
+                self._acquire_errno = exc.errno
+                self.log.error(f"resource.acquire: {exc.strerror}: tried again until it succeeds")
+            self._retry.reset(_RETRY, 0.0)
+            self._retry.start()
             return
         future.reset()
+        self._acquire_errno = 0
+        before = self.planner
         if "resources" in response:
             self._begin(Rv1Set(response["resources"], keep_scheduling=True))
         planner = self.planner
@@ -130,10 +145,12 @@ class Scheduler(Service):
             planner.expiration = float(response["expiration"])
             self._resources.set_expiration(planner.expiration)
         planner.unsettle()
-        if "resources" in response:
+        if "resources" in response and before is not None:
+            self._move(before, planner)
+        elif "resources" in response:
             say_hello(self, planner.pool, self.options.partial_ok, self._said_hello)
-        else:
-            self._plan_soon()
+            return
+        self._plan_soon()
 
     def _begin(self, resources: Rv1Set) -> None:
         self._resources = resources
@@ -142,6 +159,14 @@ class Scheduler(Service):
         self.planner = Planner(pool, self.options.policy, resources.get_expiration())
         self._shapes = Shapes(resources, pool)
         self._texts = Texts(resources)
+
+    def _move(self, old: Planner, new: Planner) -> None:
+        """The inventory is another one: jobs keep what they hold, and ask for what they want, of that."""
+        for jobid, job in old.pool.jobs.items():
+            hold(self, new.pool, jobid, job.grants, job.expiration)
+        for pending in old.line:
+            assert pending.request is not None
+            self._enter(pending.request, decode(pending.request, AllocRequest), -pending.key[0])
 
     def _shrink(self, planner: Planner, gone: int) -> None:
         planner.pool.remove_ranks(gone)
@@ -194,14 +219,19 @@ class Scheduler(Service):
         if self.module.debug_flags & _DENY and self.debug_test(_DENY, True):
             self._deny(msg, jobid, "DEBUG_FAIL_ALLOC")
             return
+        if jobid in planner.jobs or jobid in planner.pool.jobs:
+            raise OSError(errno.EEXIST, f"job {fluid.f58(jobid)} has been asked for already")
+        self._enter(msg, request, request.priority)
+
+    def _enter(self, msg: Message, request: AllocRequest, priority: int) -> None:
+        """A job waits from now on, or is denied."""
+        jobid = request.id
         try:
             shape, duration = self._shapes.of(bytes(request.jobspec))
         except Refused as exc:
             self._deny(msg, jobid, str(exc) if exc.infeasible else f"cannot parse jobspec: {exc}")
             return
-        if jobid in planner.jobs or jobid in planner.pool.jobs:
-            raise OSError(errno.EEXIST, f"job {fluid.f58(jobid)} has been asked for already")
-        planner.add(Pending(jobid, request.priority, shape, duration, msg))
+        self._the_planner().add(Pending(jobid, priority, shape, duration, msg))
         self._plan_soon()
 
     @request_handler("sched.free", prefix=False)

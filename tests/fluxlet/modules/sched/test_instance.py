@@ -75,6 +75,23 @@ def test_another_scheduler_goes_on_with_what_there_is(handle: flux.Flux) -> None
     assert ResourceSet(handle.rpc("sched.resource-status").get()["allocated"]).ncores == 0
 
 
+def test_resources_that_are_loaded_again(handle: flux.Flux) -> None:
+    running = submit(handle, "100s", num_tasks=7)
+    wait(handle, running, "start")
+    waiting = submit(handle, "0.01s", num_tasks=2)
+    wait(handle, waiting, "priority")
+    handle.rpc("module.remove", {"name": "resource"}).get()
+    small = submit(handle, "0.01s")
+    handle.rpc("module.load", {"path": "resource", "args": []}).get()
+    handle.rpc("resource.drain", {"targets": "3"}).get()
+    until(lambda: ResourceSet(handle.rpc("sched.resource-status").get()["down"]).nnodes == 1)
+    assert ResourceSet(handle.rpc("sched.resource-status").get()["allocated"]).ncores == 7
+    flux.job.cancel(handle, running)
+    for jobid in (running, waiting, small):
+        wait(handle, jobid, "clean")
+    until(lambda: held(handle) == "")
+
+
 @pytest.mark.parametrize("scheduler", ["sched-simple", "sched-backfill"])
 def test_no_core_has_two_jobs_at_a_time(handle: flux.Flux, scheduler: str) -> None:
     if scheduler != "sched-simple":
