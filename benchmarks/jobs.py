@@ -94,6 +94,40 @@ def job_submit_client(count=3000):
     return {"cpu_us": cpu / count * 1e6, "sending_cpu_us": sent / count * 1e6, "per_second": count / took}
 
 
+def broker_cpu(handle):
+    """Seconds of CPU time that the broker has used."""
+    with open(f"/proc/{handle.attr_get('broker.pid')}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def submissions(handle, count, submit_all):
+    """Submissions a second, and microseconds of the broker's CPU for each. The jobs are held: nothing else happens."""
+    start, cpu = time.perf_counter(), broker_cpu(handle)
+    submit_all(count)
+    took, cpu = time.perf_counter() - start, broker_cpu(handle) - cpu
+    return count / took, cpu / count * 1e6
+
+
+def job_submit(count=1000):
+    """Submissions waited for one by one, and many at once."""
+    handle = flux.Flux()
+    jobspec = flux.job.JobspecV1.from_command(["true"])
+
+    def one_by_one(count):
+        for _ in range(count):
+            flux.job.submit(handle, jobspec, urgency=0)
+
+    def at_once(count):
+        for future in [flux.job.submit_async(handle, jobspec, urgency=0) for _ in range(count)]:
+            flux.job.submit_get_id(future)
+
+    at_once(100)
+    sync, sync_cpu = max(submissions(handle, count, one_by_one) for _ in range(3))
+    bulk, bulk_cpu = max(submissions(handle, 5 * count, at_once) for _ in range(3))
+    return {"sync_per_second": sync, "sync_broker_us": sync_cpu, "per_second": bulk, "broker_us": bulk_cpu}
+
+
 def job_list(count=4000):
     """Lists among many inactive jobs: the best of ten, in milliseconds; and what each job costs the broker."""
     handle = flux.Flux()
@@ -123,7 +157,9 @@ def job_list(count=4000):
     return result
 
 
-SCENARIOS = {function.__name__: function for function in (job_latency, job_executor, job_submit_client, job_list)}
+SCENARIOS = {
+    function.__name__: function for function in (job_latency, job_executor, job_submit, job_submit_client, job_list)
+}
 
 
 if __name__ == "__main__":

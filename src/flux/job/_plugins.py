@@ -37,15 +37,25 @@ def find(names: Iterable[str], namespace: str, pluginpath: Iterable[str] | None,
     modules: dict[str, Any] | None = None
     found = {}
     for name in names:
-        if os.sep in name or name.endswith(".py"):
-            if not os.path.exists(name):
-                raise ValueError(f"{kind} plugin '{name}' not found")
-            module: Any = import_path(name)
+        path = _path(name, namespace, pluginpath or ())
+        if path is not None:
+            module: Any = import_path(path)
         else:
             if modules is None:
-                modules = import_plugins(namespace, pluginpath)
+                modules = import_plugins(namespace)
             module = modules.get(name)
         if module is None or not hasattr(module, cls):
             raise ValueError(f"{kind} plugin '{name}' not found")
         found[name] = getattr(module, cls)
     return found
+
+
+def _path(name: str, namespace: str, pluginpath: Iterable[str]) -> str | None:
+    """The file of a plugin that is one, or is on the plugin path; None: it can only be in the namespace."""
+    if os.sep in name or name.endswith(".py"):
+        return name if os.path.exists(name) else None
+    for directory in pluginpath:
+        path = os.path.join(directory, *namespace.split("."), f"{name}.py")
+        if os.path.exists(path):
+            return path
+    return None
