@@ -59,7 +59,7 @@ class Base(Service):
         self.batch = Batch(self, durable)
         self.journal = Journal(self.module.post, self._journal_soon.ask)
         self.queues = Queues()
-        self.alloc = Alloc(self, lambda job: self.queues.started(job.spec.system.queue))
+        self.alloc = Alloc(self, lambda job: job.stored and self.queues.started(job.spec.system.queue))
         self.engine = Engine(cast(Ports, self), self.journal, self.batch, self.alloc)
         self.pasts = Pasts()
         self.directories = Directories()

@@ -253,7 +253,8 @@ class Engine:
                     self.reprioritize(job, self.priority_of(job))
 
     def let_go(self, jobs: Iterable[Job]) -> None:
-        """Jobs whose submission is stored now take their course."""
+        """The submission of jobs is stored now: the scheduler may be asked."""
         for job in jobs:
-            job.held = False
-            self.depend(job)
+            job.stored = True
+            if job.state is State.SCHED:
+                self.alloc.enqueue(job)

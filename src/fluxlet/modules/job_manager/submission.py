@@ -84,7 +84,7 @@ class Submission(Base):
             bytes(submitted.jobspec),
             spec,
         )
-        job.held = True
+        job.held, job.stored = True, False
         context = {"userid": job.userid, "urgency": job.urgency, "flags": job.flags, "version": 1}
         self.engine.post(job, "submit", context, timestamp=job.t_submit)
         try:
@@ -97,6 +97,9 @@ class Submission(Base):
         self.directories.add(job.id)
         self.engine.post(job, "validate")
         self._accepted(job)
+        # What needs nobody else is done at once, and stored with the rest.
+        job.held = False
+        self.engine.depend(job)
         return job
 
     def _validate(self, job: Job) -> None:
