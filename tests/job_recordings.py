@@ -123,7 +123,7 @@ class Replay:
         connect: opens a connection.
         records: the lines of the recording.
         skipped: tells by a topic what is neither sent nor expected.
-        absent: lines, from 1, that do not come; with the reason.
+        absent: lines, from 1, that do not come, or are not sent; with the reason.
         instead: payloads that come in place of those of lines, or ANY; a number: those of that line.
         succeed: lines whose errors are none with us.
         more: topics of messages that may come besides.
@@ -180,11 +180,11 @@ class Replay:
         assert not left, f"connection {conn} got more than was recorded: {left}"
 
     def _line(self, number: int, record: Record, connection: Connection) -> None:
-        if self.skipped(record["topic"]):
+        if self.skipped(record["topic"]) or number in self.absent:
             return
         if record["dir"] == "c>b":
             self._send(record, connection)
-        elif number not in self.absent and not self._left_out(record.get("payload")):
+        elif not self._left_out(record.get("payload")):
             self._expect(number, record, connection)
 
     def _left_out(self, payload: Any) -> bool:
