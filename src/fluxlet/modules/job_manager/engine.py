@@ -74,7 +74,7 @@ class Engine:
         self._do: dict[Action, Callable[[Job], None]] = {
             Action.DEPEND: self.depend,
             Action.PRIORITIZE: self.prioritize,
-            Action.SCHEDULE: alloc.enqueue,
+            Action.SCHEDULE: self.schedule,
             Action.REORDER: alloc.reorder,
             Action.START: self.start,
             Action.CLEAN: self.clean,
@@ -167,6 +167,14 @@ class Engine:
         self.alloc.take_back(job)
         self.post(job, "priority", {"priority": priority})
 
+    def schedule(self, job: Job) -> None:
+        """Asks the scheduler for resources, unless the job brings its own."""
+        if job.bypass and job.stored and job.priority and job.R is not None:
+            self.batch.add(job.path + ".R", job.R)
+            self.post(job, "alloc", {"bypass": True})
+        else:
+            self.alloc.enqueue(job)
+
     def start(self, job: Job) -> None:
         """Has a job in RUN executed, if no prolog is to end before.
 
@@ -257,4 +265,4 @@ class Engine:
         for job in jobs:
             job.stored = True
             if job.state is State.SCHED:
-                self.alloc.enqueue(job)
+                self.schedule(job)

@@ -28,7 +28,7 @@ class Job(msgspec.Struct, eq=False, gc=True):
     """A job that is not yet history.
 
     `seen` are the names of the events so far; `fatal` is (type, note, wait status) of the first fatal exception.
-    `held`: it is being submitted, nothing is done yet; `stored`: its first events are, and others may be asked about it.
+    `held`: it is being submitted, nothing is done yet; `stored`: its first events are; others may be asked about it.
     `reattach`: it may have been started, in a former life of the instance, without that having been stored.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from in_process import BrokerThread, error_of
-from job_player import Player
+from job_player import Player, resources
 from job_recordings import eventually
 from managed_jobs import WHOLE, events, lookup, names, stored, wait
 
@@ -145,6 +145,17 @@ def test_errors(handle: flux.Flux, method: str, payload: object, error: tuple[in
     assert found[0] == error[0]
     if error[1] is not None:
         assert found[1] == error[1]
+
+
+def test_a_job_may_bring_its_resources(handle: flux.Flux, player: Player, submit: Submit) -> None:
+    jobid = submit("true", **{"alloc-bypass": {"R": resources(7)}})
+    handle.rpc("job-manager.drain").get()
+    assert names(handle, jobid) == ["submit", "set-flags", *WHOLE[1:]]
+    assert events(handle, jobid)[5]["context"] == {"bypass": True}
+    assert '"core":"7"' in lookup(handle, f"{jobid.kvs}.R").replace(" ", "")
+    assert not player.held
+    found = error_of(lambda: submit("true", **{"alloc-bypass": {"R": {}}}))
+    assert found == (errno.EINVAL, "alloc-bypass: invalid R: it has no execution.R_lite")
 
 
 def test_drain_and_idle(handle: flux.Flux, player: Player, submit: Submit) -> None:
