@@ -30,6 +30,37 @@ hosts = "node[2-3]"
 properties = ["big"]
 """
 
+#: The one with queues.
+CONFIG_B = """
+[resource]
+noverify = true
+[[resource.config]]
+hosts = "node[0-3]"
+cores = "0-1"
+gpus = "0"
+[[resource.config]]
+hosts = "node[0-2]"
+properties = ["batch"]
+[[resource.config]]
+hosts = "node3"
+properties = ["debug", "fast"]
+[policy.jobspec.defaults.system]
+queue = "batch"
+duration = "1h"
+[policy.limits]
+duration = "4h"
+[queues.batch]
+requires = ["batch"]
+policy.limits.duration = "8h"
+policy.limits.job-size.max.nnodes = 2
+[queues.debug]
+requires = ["debug"]
+policy.jobspec.defaults.system.duration = "30m"
+policy.limits.job-size.min.nnodes = 1
+[queues.sub]
+parent = "batch"
+"""
+
 
 class Golden(NamedTuple):
     """A command line, and what it printed."""

@@ -56,6 +56,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "ping": ("flux.cli.commands.ping:main", "instance", "Measure round trips to a service"),
     "proxy": ("fluxlet.cmd.proxy:main", "other", "Run a command with access to another instance"),
     "python": ("flux.cli.commands.python:main", "other", "Run the Python of this Flux"),
+    "queue": ("flux.cli.commands.queue:main", "list", "Look at queues, and open and close them"),
     "relay": ("fluxlet.cmd.relay:main", "", "Relay messages between standard input and output and an instance"),
     "resource": ("flux.cli.commands.resource:main", "instance", "List and manipulate resources"),
     "restore": ("flux.cli.commands.restore:main", "instance", "Read an archive into the key-value store"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flux.cli.commands import cancel, hostlist, jobs, modprobe, resource, run, submit, uri
+from flux.cli.commands import cancel, hostlist, jobs, modprobe, queue, resource, run, submit, uri
 from flux.cli.options import Command
 from flux.uri import FluxURIResolver
 
@@ -43,6 +43,7 @@ PARSERS = {
     "submit": submit.parser,
     "jobs": jobs.parser,
     "cancel": cancel.parser,
+    "queue": queue.parser,
 }
 
 
