@@ -145,7 +145,7 @@ def test_transactions_of_ones_own(h: flux.Flux) -> None:
     assert flux.kvs.exists(h, "own.a")
     txn = flux.kvs.KVSTxn(h, "own.")
     txn.put("b", 2)
-    assert txn.__exit__(RuntimeError, RuntimeError("on the way"), None) is False
+    assert not txn.__exit__(RuntimeError, RuntimeError("on the way"), None)
     assert flux.kvs.get(h, "own.b") == 2
     # One that is given stays as it is, and can be committed again.
     txn = flux.kvs.KVSTxn(h)

@@ -51,6 +51,7 @@ LISTED = {
 
 #: Those that are there for who asks for them, instead of another one.
 ON_DEMAND = {
+    "content-files": "fluxlet.modules.content_files:ContentFiles",
     "sched-fifo": "fluxlet.modules.sched.module:SchedFifo",
     "sched-backfill": "fluxlet.modules.sched.module:SchedBackfill",
 }
