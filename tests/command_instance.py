@@ -125,6 +125,8 @@ class Instance:
     def stop(self) -> None:
         """Ends the broker; idempotent."""
         if self._thread.is_alive():
+            # What modules say of each other's end is nobody's business: stand-ins come and go in any order.
+            self.broker.attributes.set_internal("log-stderr-level", "0")
             self.broker.reactor.stop()
             self.broker.reactor.wake()
             self._thread.join()

@@ -170,6 +170,8 @@ def test_jobs_without_hosts(
 
 
 def test_a_service_that_is_missing_is_named(instance: Instance) -> None:
+    assert instance.run("module", "remove", "sched-simple").returncode == 0  # which would complain
+    assert instance.run("module", "remove", "resource").returncode == 0
     assert error(instance, "avail") == "No service matching resource.status is registered"
 
 

@@ -176,7 +176,7 @@ def test_an_instance_without_the_program_that_ties_it_to_us_cannot_be() -> None:
     [
         ({"attributes": {"foo": "1"}}, "does not start: exit code 1\nflux-broker: foo: unknown attribute"),
         ({"config": "/nonexistent"}, "/nonexistent: No such file or directory"),
-        ({"config": {"access": {"what": 1}}}, r"\[access\]"),
+        ({"config": {"access": {"what": 1}}}, "--conf: access.what: unknown key"),
         ({"attributes": {"broker.rc1_path": "echo why >&2; exit 7"}}, r"(?s)exit code 7\n.*rc1\.0: why"),
         ({"attributes": {"broker.rc1_path": "kill -9 $PPID"}}, r"signal 9 \(Killed\) \(it has written nothing"),
     ],
