@@ -1,0 +1,47 @@
+"""How a job is ended that does not end by itself: which signal, to whom, how often."""
+
+from __future__ import annotations
+
+import signal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flux.reactor import Reactor
+from fluxlet.modules.job_exec.config import Settings
+from fluxlet.modules.job_exec.kill import Killer
+
+
+def course(settings: Settings, kind: str) -> list[str]:
+    """What is done to a job that nothing ends."""
+    done: list[str] = []
+    reactor = Reactor()
+    runner = SimpleNamespace(
+        signal=lambda job, signum: done.append(f"shells {signal.Signals(signum).name}"),
+        kill=lambda job, signum: done.append(f"shells {signal.Signals(signum).name}"),
+    )
+    job: Any = SimpleNamespace(runner=runner)
+
+    def give_up(job: Any) -> None:
+        done.append("drain")
+        reactor.stop()
+
+    Killer(job, reactor, settings, lambda job: done.append("tasks SIGKILL"), give_up).begin(kind)
+    reactor.run()
+    return done
+
+
+@pytest.mark.parametrize(("kind", "first"), [("cancel", "SIGTERM"), ("timeout", "SIGALRM")])
+def test_signals_until_nothing_helps(kind: str, first: str) -> None:
+    settings = Settings(kill_timeout=0.001, max_kill_count=3)
+    tasks, shells = ["tasks SIGKILL"] * 4, ["shells SIGKILL"] * 3
+    assert course(settings, kind) == [f"shells {first}", *tasks, *shells, "drain"]
+
+
+def test_the_end_can_be_a_matter_of_time() -> None:
+    settings = Settings(kill_timeout=0.001, max_kill_timeout=0.005, term_signal=int(signal.SIGUSR1))
+    done = course(settings, "cancel")
+    assert done[0] == "shells SIGUSR1"
+    # Intervals double: 2, 4 ms.
+    assert done[5:] == ["shells SIGKILL", "shells SIGKILL", "drain"]
