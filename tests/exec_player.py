@@ -81,6 +81,7 @@ class JobPlayer:
         reattach: bool = False,
         signed: str | None = None,
         with_J: bool = True,
+        userid: int | None = None,
     ) -> Played:
         """Has job-exec start a job of our own.
 
@@ -89,6 +90,7 @@ class JobPlayer:
             system: more attributes.
             signed: J, if it is not to be the job's.
             with_J: whether there is to be a J.
+            userid: of its owner; None: our own.
         """
         self._next += 1 << 24
         job = self.jobs[self._next] = Played(self._next)
@@ -126,7 +128,7 @@ class JobPlayer:
             "job-exec.start",
             {
                 "id": job.id,
-                "userid": os.getuid(),
+                "userid": os.getuid() if userid is None else userid,
                 "jobspec": jobspec,
                 "R": {"version": 1, "execution": execution},
                 "reattach": reattach,

@@ -89,17 +89,28 @@ class JobShell(Service):
         self._waiting: list[bytes] = []
         self._grace = broker.reactor.timer(_GRACE, 0.0, self._kill)
         self._ending: list[Message] = []
+        self._abandoned = False
 
     # For job-exec.
 
     @request_handler("connect")
     def connect(self, msg: Message) -> None:
-        """A stream of reports, as the shell makes them; ``{"lost": {...}}`` when it has ended. One has it at a time."""
+        """A stream of reports, as the shell makes them; ``{"lost": {...}}`` when it has ended.
+
+        One has it at a time; what runs for somebody who had it before is ended.
+        """
         require_streaming(msg)
         if self._listener is not None:
             self.handle.respond_error(self._listener, errno.ENODATA, None)
+        self._abandon()
         self._listener = msg
         self.answer(msg, b"{}\0")
+
+    def _abandon(self) -> None:
+        """Whatever runs was started for a job-exec that does not know it any more."""
+        if self.child is not None and not self._abandoned:
+            self._abandoned = True
+            self._end_shell()
 
     @request_handler("run")
     def run_jobs(self, msg: Message) -> None:
@@ -149,6 +160,11 @@ class JobShell(Service):
         self._grace.stop()
         self.child = None
         self._detach()
+        if self._abandoned:
+            self._abandoned = False
+            if self._waiting:
+                self._start()
+            return
         status = -code if code < 0 else code << 8 if code <= 128 else code - 128
         self._lost({"status": status, "text": "the job shell has ended"})
         for request in self._ending:
@@ -220,6 +236,7 @@ class JobShell(Service):
         """Who listened has gone; or the shell, whose end is near then."""
         if self._listener is not None and may_end(self._listener, msg):
             self._listener = None
+            self._abandon()
         if self._attached is not None and may_end(self._attached, msg):
             self._detach()
             self._grace.start()
@@ -243,8 +260,12 @@ class JobShell(Service):
             self.answer(msg)
             return
         self._ending.append(msg)
+        self._end_shell()
+
+    def _end_shell(self) -> None:
         if self._attached is not None:
             self.handle.respond_error(self._attached, errno.ENODATA, None)
+            self._attached = None
             self._grace.start()
         else:
             self._kill()

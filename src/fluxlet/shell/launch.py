@@ -38,7 +38,7 @@ def start_all(job: Job) -> None:
         text = f"Could not change dir to {job.cwd}: {error.strerror}. Going to /tmp instead"
         job.log(3, f"host {job.hostname}: {text}")
     terminal_ranks = job.duties.pty_ranks() if job.duties is not None else _pty_ranks(job)
-    with Borrowed(limits, server.rlimits):
+    with Borrowed(limits, server.rlimits, server.own_rlimits):
         for index, rank in enumerate(ranks):
             task = Task(job, rank, index)
             job.tasks.append(task)

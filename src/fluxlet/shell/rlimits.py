@@ -31,6 +31,9 @@ NAMES = {
 
 Limits = Mapping[int, tuple[int, int]]
 
+#: The most open files that we ask for.
+_MOST_FILES = 65536
+
 
 def own() -> dict[int, tuple[int, int]]:
     """The (soft, hard) limits of this process."""
@@ -58,17 +61,36 @@ def wanted(option: Any, present: Limits) -> tuple[list[tuple[int, int]], list[st
     return different, warnings
 
 
-class Borrowed:
-    """While it is entered, this process has the limits: what is started then inherits them."""
+def raise_descriptors(present: Limits) -> Limits:
+    """Lets this process have more open files, each task costs it several; what it was is for tasks. The new limits."""
+    soft, hard = present[resource.RLIMIT_NOFILE]
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        return present
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return {**present, resource.RLIMIT_NOFILE: (most, hard)}
 
-    def __init__(self, different: list[tuple[int, int]], present: Limits) -> None:
-        self._different = different
-        self._present = present
+
+class Borrowed:
+    """While it is entered, this process has other limits: what is started then inherits them.
+
+    Args:
+        different: (resource, soft limit) of what is started, where it is not as `present`.
+        present: the limits that this process was started with.
+        own: those it has.
+    """
+
+    def __init__(self, different: list[tuple[int, int]], present: Limits, own: Limits) -> None:
+        wanted = dict(different)
+        if own is not present:
+            wanted.setdefault(resource.RLIMIT_NOFILE, present[resource.RLIMIT_NOFILE][0])
+        self._wanted = wanted
+        self._own = own
 
     def __enter__(self) -> None:
-        for number, value in self._different:
-            resource.setrlimit(number, (value, self._present[number][1]))
+        for number, value in self._wanted.items():
+            resource.setrlimit(number, (value, self._own[number][1]))
 
     def __exit__(self, *exc: object) -> None:
-        for number, _ in self._different:
-            resource.setrlimit(number, self._present[number])
+        for number in self._wanted:
+            resource.setrlimit(number, self._own[number])

@@ -37,7 +37,7 @@ from fluxlet.shell.guestlog import Committer
 from fluxlet.shell.job import Job, StartJob
 from fluxlet.shell.keeper import children
 from fluxlet.shell.options import ShellError
-from fluxlet.shell.rlimits import own
+from fluxlet.shell.rlimits import own, raise_descriptors
 from fluxlet.shell.spawn import Spawner, kill_group
 from fluxlet.shell.tmpdirs import TmpDirs
 
@@ -95,6 +95,7 @@ class ShellServer:
         self.spawner = Spawner()
         self.tmpdirs = TmpDirs(self.rundir)
         self.rlimits = own()
+        self.own_rlimits = raise_descriptors(self.rlimits)
         self.jobs: dict[int, Job] = {}
         self.services: dict[str, Job] = {}
         self.tasks: dict[int, Task] = {}

@@ -205,7 +205,10 @@ class JobExec(Service):
 
     def _start_shells(self, job: ExecJob) -> None:
         if job.runner is not self.testexec and job.reattach:
-            # Nothing that ran for this instance has outlived it.
+            # Nothing that ran for this instance has outlived it; nor is what ran for this module to outlive that.
+            if job.runner is self.resident:
+                for node in job.nodes:
+                    self.resident.link(node.rank)
             job.started_at = time()
             job.state = State.RUNNING
             self.exception(job, "exec", "the job's shells were lost when the instance was restarted")

@@ -131,11 +131,16 @@ class Resident:
             job.barrier = Barrier(len(job.nodes))
             self.service.arm_barrier(job)
         for node in job.nodes:
-            link = self.links.get(node.rank)
-            if link is None:
-                link = self.links[node.rank] = Link(self, node.rank)
+            link = self.link(node.rank)
             link.jobs[job.id] = job
             link.tell("jobs", raw)
+
+    def link(self, rank: int) -> Link:
+        """The shell of a rank; what it runs for a job-exec before us is ended when we first ask."""
+        link = self.links.get(rank)
+        if link is None:
+            link = self.links[rank] = Link(self, rank)
+        return link
 
     def signal(self, job: ExecJob, signum: int) -> None:
         """Has the tasks signaled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,28 @@ def test_a_bad_r_ends_with_an_exception(player: JobPlayer) -> None:
     job = player.start(["true"], ranks="x")
     player.wait(job)
     assert job.kinds == ["exception", "release"]
+
+
+def test_jobs_of_guests_need_an_imp(player: JobPlayer) -> None:
+    job = player.run(["true"], userid=os.getuid() + 1)
+    assert job.kinds == ["exception", "release"]
+    assert job.responses[0][1]["note"] == "unable run multiuser job with no IMP configured!"
+    job = player.run(["true"], userid=os.getuid() + 1, system={"exec": {"test": {"run_duration": "0.01s"}}})
+    assert job.kinds == ["exception", "release"]
+
+
+def test_what_ran_for_a_job_exec_that_is_gone_is_ended(player: JobPlayer) -> None:
+    job = player.start(["sh", "-c", "echo $$; exec sleep 600"])
+    player.started(job)
+    player.until(lambda: player.output(job))
+    pid = int(player.output(job))
+    player.handle.rpc("module.remove", {"name": "job-exec"}).get()
+    loading = player.handle.rpc("module.load", {"path": "job-exec", "args": ["kill-timeout=0.2s"]})
+    player.until(loading.is_ready)
+    loading.get()
+    again = player.start(["true"], reattach=True)
+    player.wait(again)
+    assert again.kinds == ["exception", "finish", "release"]
+    player.until(lambda: not Path(f"/proc/{pid}").exists())
+    assert player.run(["true"]).status == 0
+    player.handle.rpc("kvs.namespace-remove", {"namespace": f"job-{job.id}"}, 0).get()
