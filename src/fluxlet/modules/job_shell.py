@@ -160,6 +160,9 @@ class JobShell(Service):
         self._grace.stop()
         self.child = None
         self._detach()
+        for request in self._ending:
+            self.answer(request)
+        self._ending.clear()
         if self._abandoned:
             self._abandoned = False
             if self._waiting:
@@ -167,9 +170,6 @@ class JobShell(Service):
             return
         status = -code if code < 0 else code << 8 if code <= 128 else code - 128
         self._lost({"status": status, "text": "the job shell has ended"})
-        for request in self._ending:
-            self.answer(request)
-        self._ending.clear()
 
     def _lost(self, why: dict[str, Any]) -> None:
         self._waiting.clear()
