@@ -267,8 +267,8 @@ class JobShell(Service):
             self.handle.respond_error(self._attached, errno.ENODATA, None)
             self._attached = None
             self._grace.start()
-        else:
-            self._kill()
+        elif not self._grace.active:
+            self._kill()  # it has not even begun
 
     async def finish_service(self) -> None:
         """The shell ends, and its tasks."""
