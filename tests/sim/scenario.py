@@ -103,7 +103,7 @@ class Scenario:
         with world.time():
             for rank in range(world.size):
                 world.boot(rank)
-            world.run(3.0 + 40 * world.slow * world.topology.max_level)
+            world.run(3.0 + (0.3 + 40 * world.slow) * world.topology.max_level)
             self._everybody_is_there()
             steps = 40 + min(world.size, 64) * 2 if world.size <= 1024 else 40
             for _ in range(steps):
