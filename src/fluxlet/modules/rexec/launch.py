@@ -51,7 +51,6 @@ class Launched(NamedTuple):
 def launch(
     command: Command,
     environ: dict[str, str],
-    own: Mapping[str, str],
     streams: frozenset[str],
     local_flags: int,
     feed: bool,
@@ -62,7 +61,6 @@ def launch(
     Args:
         command: what to run.
         environ: its environment; the numbers of its channels are added.
-        own: the environment of the server, whose PATH is searched as well.
         streams: which of `stdout` and `stderr` are listened to; the child has no descriptor for the other ones.
         local_flags: INHERIT_STDIO, NO_GROUP, FORK_EXEC.
         feed: it has a standard input; else it is at its end.
@@ -94,7 +92,7 @@ def launch(
             environ[name] = str(child_end.fileno())
             numbers.append(child_end.fileno())
         words = command.cmdline
-        program = find_executable(words[0], environ, own, command.cwd)
+        program = find_executable(words[0], environ, command.cwd)
         closed = [] if inherit else [fd for name, fd in (("stdout", 1), ("stderr", 2)) if name not in streams]
         if closed:
             # Popen can give a child any descriptor, but not none.
@@ -170,15 +168,15 @@ def _directory(cwd: str | None, stderr: int | None) -> str | None:
     return _FALLBACK
 
 
-def find_executable(word: str, environ: Mapping[str, str], own: Mapping[str, str], cwd: str | None) -> str:
-    """The path of a program, as execvp(3) finds it: in the PATH of its environment, then in that of the server.
+def find_executable(word: str, environ: Mapping[str, str], cwd: str | None) -> str:
+    """The path of a program, as execvp(3) finds it: in the PATH of its environment, then in that of this process.
 
     Raises OSError: EACCES if all that was found may not be executed, ENOENT if nothing was found.
     """
     if "/" in word:
         return word  # from the directory it runs in; execve tells what is wrong with it
     denied = False
-    for variables in (environ, own):
+    for variables in (environ, os.environ):
         for directory in variables.get("PATH", os.defpath).split(":"):
             path = os.path.join(cwd or "", directory or ".", word)
             try:

@@ -153,14 +153,13 @@ class Server:
         if foreground:
             wanted = (("stdout", FORWARD_STDOUT), ("stderr", FORWARD_STDERR))
             streams = frozenset(name for name, bit in wanted if request.flags & bit)
-        own = host.environment()
-        environ = command.environment(own, host.uri)
+        environ = command.environment({} if command.env else host.environment(), host.uri)
         try:
             for name in ("stdin", "stdout", "stderr", *command.channels):
                 command.stream(name)
             if request.local_flags & ~LOCAL_FLAGS:
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-            launched = launch(command, environ, own, streams, request.local_flags, foreground, host.guardian)
+            launched = launch(command, environ, streams, request.local_flags, foreground, host.guardian)
             process = Process(host, command, environ, launched, request.local_flags, self._changed, self._go_on_later)
         except OSError as exc:
             text = os.strerror(exc.errno or errno.EIO)
