@@ -307,9 +307,9 @@ class Administration(Base):
         request = decode(msg, PostRequest)
         job = self.find(request.id, errno.ENOENT, "unknown job id")
         try:
-            self.engine.post(job, request.name, request.context)
-        except (KeyError, TypeError) as exc:
-            raise OSError(errno.EINVAL, f"the context is not that of {request.name}: {exc}") from None
+            self.engine.post_foreign(job, request.name, request.context)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from None
         self.journal.flush()
         self.handle.respond(msg)
 

@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from time import time
 from typing import Any, Protocol
@@ -50,6 +51,8 @@ class Ports(Protocol):
         """Logs."""
 
 
+_is_name = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
+
 #: Called with a job and the name of an event it has posted.
 Watch = Callable[[Job, str], None]
 
@@ -82,6 +85,15 @@ class Engine:
         }
 
     # Events.
+
+    def post_foreign(self, job: Job, name: str, context: dict[str, Any] | None) -> None:
+        """Posts an event that somebody else has made up. Raises ValueError for a name or context that will not do."""
+        if not _is_name(name):
+            raise ValueError(f"{name!r} is no name of an event: letters, digits, dots and dashes")
+        try:
+            self.post(job, name, context)
+        except (KeyError, TypeError) as exc:
+            raise ValueError(f"the context is not that of {name}: {exc}") from None
 
     def post(
         self,

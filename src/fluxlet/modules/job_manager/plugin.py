@@ -132,8 +132,8 @@ class PluginJob:
         self._engine.exception(self._job, type, severity, note)
 
     def post_event(self, name: str, context: dict[str, Any] | None = None) -> None:
-        """Logs an event of the plugin's own."""
-        self._engine.post(self._job, name, context)
+        """Logs an event of the plugin's own. Raises ValueError for a name that is none."""
+        self._engine.post_foreign(self._job, name, context)
 
     def set_priority(self, priority: int) -> None:
         """Gives the job a priority, 0 (held) to 4294967295."""

@@ -158,6 +158,19 @@ def test_a_job_may_bring_its_resources(handle: flux.Flux, player: Player, submit
     assert found == (errno.EINVAL, "alloc-bypass: invalid R: it has no execution.R_lite")
 
 
+def test_events_of_any_name_may_be_posted(handle: flux.Flux, submit: Submit) -> None:
+    jobid = submit("true", urgency=0)
+
+    def post(name: str, context: object = None) -> None:
+        handle.rpc("job-manager.post-event.post", {"id": jobid, "name": name, "context": context}).get()
+
+    post("mine", {"x": 1})
+    assert events(handle, jobid)[-1]["context"] == {"x": 1}
+    for name, context in (('a"b', None), ("", None), ("priority", {})):
+        assert error_of(lambda name=name, context=context: post(name, context))[0] == errno.EINVAL
+    assert names(handle, jobid)[-1] == "mine"
+
+
 def test_drain_and_idle(handle: flux.Flux, player: Player, submit: Submit) -> None:
     handle.rpc("job-manager.drain").get()
     jobid = submit("sleep")
