@@ -60,6 +60,14 @@ def read_table(table: Any, types: Mapping[str, type], strict: bool = False) -> d
     return values
 
 
+def read_named_table(table: Any, types: Mapping[str, type], name: str, strict: bool = False) -> dict[str, Any]:
+    """As `read_table`; the error says which table it is: `name`, with dots."""
+    try:
+        return read_table(table, types, strict)
+    except ValueError as exc:
+        raise ValueError(f"error parsing [{name}] config table: {exc}") from None
+
+
 _UNITS = "kMGTPE"
 _size = re.compile(rf"(\d{{1,18}}(?:\.\d{{1,18}})?)([{_UNITS}K]?)", re.ASCII).fullmatch
 

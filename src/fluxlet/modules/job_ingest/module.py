@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 NOVALIDATE, WAITABLE, _FLAGS = 8, 4, 14
 _OWNER = 1
 _DEFAULT_URGENCY = 16
+#: Jobspecs of up to so many bytes are remembered, with what has become of them.
+_REMEMBERED = 1 << 16
 
 
 class SubmitRequest(msgspec.Struct):
@@ -149,7 +151,8 @@ class JobIngest(Service):
             self.line.append(submission)
             Passage(self, submission, jobspec, validated).begin()
             return
-        submission.jobspec = self._examine_alike(text, validated)
+        examine = self._examine_alike if len(text) <= _REMEMBERED else self._examine
+        submission.jobspec = examine(text, validated)
         submission.ready = True
         self.line.append(submission)
         self._soon.ask()

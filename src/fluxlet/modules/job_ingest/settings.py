@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from fluxlet.config_table import read_size, read_table
+from fluxlet.config_table import read_named_table, read_size
 from fluxlet.modules.job_manager.policy import Settings as Policies
 from fluxlet.modules.job_manager.policy import read as read_policies
 
@@ -46,7 +46,7 @@ def read(config: dict[str, Any]) -> Settings:
     """Reads the configuration. Raises ValueError with the text for the user."""
     policies = read_policies(config)
     types: dict[str, type] = {"batch-count": int, "buffer-size": object, "validator": dict, "frobnicator": dict}
-    table = _table(config.get("ingest", {}), types, "ingest")
+    table = read_named_table(config.get("ingest", {}), types, "ingest")
     validator, extra = _stage(table.get("validator", {}), "validator", ["jobspec"])
     frobnicator, _ = _stage(table.get("frobnicator", {}), "frobnicator", list(FROBNICATORS))
     if "plugins" not in table.get("frobnicator", {}) and policies.queues is None and not policies.policy.defaults:
@@ -62,16 +62,9 @@ def read(config: dict[str, Any]) -> Settings:
     return settings
 
 
-def _table(table: Any, types: dict[str, type], name: str) -> dict[str, Any]:
-    try:
-        return read_table(table, types)
-    except ValueError as exc:
-        raise ValueError(f"error parsing [{name}] config table: {exc}") from None
-
-
 def _stage(table: Any, name: str, default: list[str]) -> tuple[Stage, dict[str, Any]]:
     types = {"disable": bool, "plugins": list, "args": list, "require-instance": dict}
-    values = _table(table, types, f"ingest.{name}")
+    values = read_named_table(table, types, f"ingest.{name}")
     for key in ("plugins", "args"):
         if not all(isinstance(item, str) for item in values.get(key, [])):
             raise ValueError(f"error parsing [ingest.{name}] config table: '{key}' must be an array of strings")
@@ -80,7 +73,7 @@ def _stage(table: Any, name: str, default: list[str]) -> tuple[Stage, dict[str, 
 
 
 def _require_instance(table: dict[str, Any]) -> RequireInstance:
-    values = _table(table, {"minnodes": int, "mincores": int}, "ingest.validator.require-instance")
+    values = read_named_table(table, {"minnodes": int, "mincores": int}, "ingest.validator.require-instance")
     return RequireInstance(values.get("minnodes"), values.get("mincores"))
 
 

@@ -6,8 +6,9 @@ import msgspec
 
 from fluxlet.modules.job_manager.job import Job
 
-#: So many different jobspecs are remembered to be shared by jobs that have the same.
+#: So many different jobspecs, of up to so many bytes, are remembered to be shared by jobs that have the same.
 _SHARED = 1024
+_SMALL = 4096
 
 
 class Past(msgspec.Struct, eq=False, gc=False):
@@ -46,7 +47,9 @@ class Pasts:
         shared = self._jobspecs
         if len(shared) > _SHARED:
             shared.clear()
-        jobspec = shared.setdefault(job.jobspec, job.jobspec)
+        jobspec = job.jobspec
+        if len(jobspec) <= _SMALL:
+            jobspec = shared.setdefault(jobspec, jobspec)
         self.jobs[job.id] = Past(
             job.id,
             job.userid,

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from flux.util.durations import parse_fsd
-from fluxlet.config_table import read_table
+from fluxlet.config_table import read_named_table
 
 _SIZES = ("nnodes", "ncores", "ngpus")
 _BAD_IN_PROPERTY = frozenset(" \t!&'\"`|()")
@@ -88,7 +88,7 @@ def read(config: dict[str, Any]) -> Settings:
 
 def _policy(table: Any, name: str) -> Policy:
     types: dict[str, type] = {"jobspec": dict, "limits": dict, "access": dict, "scheduler": object}
-    values = _table(table, types, name, strict=True)
+    values = read_named_table(table, types, name, strict=True)
     policy = Policy()
     if "jobspec" in values:
         policy.defaults = _defaults(values["jobspec"])
@@ -99,15 +99,8 @@ def _policy(table: Any, name: str) -> Policy:
     return policy
 
 
-def _table(table: Any, types: dict[str, type], name: str, strict: bool = False) -> dict[str, Any]:
-    try:
-        return read_table(table, types, strict)
-    except ValueError as exc:
-        raise ValueError(f"error parsing [{name}] config table: {exc}") from None
-
-
 def _defaults(table: dict[str, Any]) -> dict[str, Any]:
-    system = _table(table.get("defaults", {}), {"system": dict}, "policy.jobspec").get("system", {})
+    system = read_named_table(table.get("defaults", {}), {"system": dict}, "policy.jobspec").get("system", {})
     found = dict(system)
     where = "error parsing [policy.jobspec] config table:"
     duration = system.get("duration")
@@ -122,7 +115,7 @@ def _defaults(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_limits(table: dict[str, Any], policy: Policy) -> None:
-    values = _table(table, {"duration": object, "job-size": dict}, "policy.limits", strict=True)
+    values = read_named_table(table, {"duration": object, "job-size": dict}, "policy.limits", strict=True)
     if "duration" in values:
         duration = values["duration"]
         try:
@@ -130,10 +123,12 @@ def _read_limits(table: dict[str, Any], policy: Policy) -> None:
         except (ValueError, TypeError):
             raise ValueError("error parsing [policy.limits] config table: 'duration' is not a valid FSD") from None
         policy.duration = 0.0 if math.isinf(seconds) else seconds
-    sizes = _table(values.get("job-size", {}), {"max": dict, "min": dict}, "policy.limits.job-size", strict=True)
+    sizes = read_named_table(
+        values.get("job-size", {}), {"max": dict, "min": dict}, "policy.limits.job-size", strict=True
+    )
     for key, target in (("max", policy.most), ("min", policy.least)):
         name = f"policy.limits.{key}"
-        for size, value in _table(sizes.get(key, {}), dict.fromkeys(_SIZES, int), name, strict=True).items():
+        for size, value in read_named_table(sizes.get(key, {}), dict.fromkeys(_SIZES, int), name, strict=True).items():
             if value < -1:
                 raise ValueError(f"error parsing [{name}] config table: values must be >= -1")
             setattr(target, size, value)
@@ -158,7 +153,7 @@ def _queues(table: Any) -> dict[str, QueueConfig]:
 def _queue(name: str, table: Any) -> QueueConfig:
     where = f"error parsing [queues.{name}] config table:"
     types: dict[str, type] = {"requires": object, "policy": dict, "parent": str}
-    values = _table(table, types, f"queues.{name}", strict=True)
+    values = read_named_table(table, types, f"queues.{name}", strict=True)
     requires = values.get("requires", [])
     if not isinstance(requires, list) or not all(_is_property(item) for item in requires):
         raise ValueError(f"{where} 'requires' must be an array of property strings (RFC 20)")
