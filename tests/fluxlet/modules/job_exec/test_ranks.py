@@ -6,9 +6,7 @@ import base64
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +17,15 @@ import pytest
 import flux
 import flux.job
 from flux.core import fluid
-
-_LINKED = str(Path(__file__).parents[3] / "linked.py")
+from fluxlet.testing import Instance
 
 
 class Ranks:
-    """Three brokers in one process, with all services."""
+    """Three brokers, with all services."""
 
-    def __init__(self, directory: str) -> None:
-        self.handle = flux.Flux(f"local://{directory}/local-0")
+    def __init__(self, uri: str) -> None:
+        self.handle = flux.Flux(uri)
+        self.host = self.handle.attr_get("hostname")
 
     def submit(self, command: list[str], tasks: int = 3, nodes: int = 3, **options: Any) -> int:
         jobspec = flux.job.JobspecV1.from_command(command, num_tasks=tasks, num_nodes=nodes)
@@ -90,19 +88,8 @@ class Ranks:
 
 @pytest.fixture(scope="module")
 def ranks() -> Iterator[Ranks]:
-    with tempfile.TemporaryDirectory(prefix="flux-", dir="/tmp") as directory:
-        command = [sys.executable, _LINKED, directory, "0", "0"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == b"ready\n", "the instance does not start"
-            yield Ranks(directory)
-        finally:
-            process.stdin.close()
-            code = process.wait(60)
-            process.stdout.close()
-        assert code == 0
+    with Instance(size=3) as instance:
+        yield Ranks(instance.uri)
 
 
 def test_tasks_on_all_ranks(ranks: Ranks) -> None:
@@ -207,9 +194,9 @@ def test_a_lost_follower_starts_the_exit_timeout(ranks: Ranks) -> None:
     ranks.until(jobid, "shell.start")
     ranks.kill_shell(1)
     assert ranks.wait(jobid) == 256  # as recorded (exec-job-lost-shell)
-    note = "sleep: shell rank 1 on host host0 exited and exit-timeout=0.2s has expired"
+    note = f"sleep: shell rank 1 on host {ranks.host} exited and exit-timeout=0.2s has expired"
     assert ranks.exceptions(jobid)[0] == ("exec", 0, note)
-    assert "exception: shell rank 1 (on host0): Killed" in ranks.logged(jobid)
+    assert f"exception: shell rank 1 (on {ranks.host}): Killed" in ranks.logged(jobid)
 
 
 def test_a_lost_leader_ends_the_job(ranks: Ranks) -> None:
@@ -217,7 +204,7 @@ def test_a_lost_leader_ends_the_job(ranks: Ranks) -> None:
     ranks.until(jobid, "shell.start")
     ranks.kill_shell(0)
     assert ranks.wait(jobid) == 143 << 8  # as recorded: 36608
-    assert ranks.exceptions(jobid)[0] == ("exec", 0, "shell rank 0 (on host0): Killed")
+    assert ranks.exceptions(jobid)[0] == ("exec", 0, f"shell rank 0 (on {ranks.host}): Killed")
     exited = next(event["context"] for event in ranks.events(jobid) if event["name"] == "shell-exit")
     assert exited == {"rank": 0, "wait_status": 9, "active_ranks": "1-2"}
 
@@ -228,4 +215,4 @@ def test_a_follower_that_is_not_critical_may_be_lost(ranks: Ranks) -> None:
     ranks.handle.rpc("job-exec.critical-ranks", {"id": jobid, "ranks": "0"}).get()
     ranks.kill_shell(1)
     assert ranks.wait(jobid) == 9
-    assert ranks.exceptions(jobid) == [("node-failure", 2, "shell rank 1 (on host0): Killed")]
+    assert ranks.exceptions(jobid) == [("node-failure", 2, f"shell rank 1 (on {ranks.host}): Killed")]
