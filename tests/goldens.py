@@ -95,7 +95,7 @@ _PLACEHOLDERS = {
     "OFFSET": r"(?: *[0-9]+\.[0-9]{6}|<OFFSET>)",
     "PID": r"(?:[0-9]+|<PID>)",
     "HOST": r"\S+",
-    "J": r"[ƒf]\w+",
+    "J": r"(?:[ƒf]\w+|<J>)",
 }
 
 

@@ -23,6 +23,8 @@ MODULES = [
     "flux.brokermod",
     "flux.cli",
     "flux.cli.argparse",
+    "flux.cli.run",
+    "flux.cli.submit",
     "flux.compat36",
     "flux.conf_builtin",
     "flux.constants",

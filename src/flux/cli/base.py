@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from flux.job.Jobspec import Jobspec, JobspecV1
     from flux.job.submit import SubmitFuture
 
-__all__ = ["BeginTimeAction", "EnvFileAction", "EnvFilterAction", "MiniCmd", "SubmitBaseCmd"]
+__all__ = [
+    "BeginTimeAction",
+    "EnvFileAction",
+    "EnvFilterAction",
+    "MiniCmd",
+    "SubmitBaseCmd",
+]
 
 _URGENCIES = {"default": 16, "hold": 0, "expedite": 31}
 _FLAGS = ("debug", "waitable", "novalidate")
@@ -360,3 +366,12 @@ class SubmitBaseCmd(MiniCmd):
         if self.flux_handle is not None:
             self.flux_handle.reactor_run()
         sys.exit(self.exitcode)
+
+
+def __getattr__(name: str) -> object:
+    if name == "SubmitBulkCmd":
+        # It is a subclass of what is here.
+        from flux.cli.bulk import SubmitBulkCmd
+
+        return SubmitBulkCmd
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -13,7 +13,7 @@ __all__ = ["RunCmd"]
 class RunCmd(SubmitBaseCmd):
     """The command. Arguments as of MiniCmd."""
 
-    def __init__(self, prog: str = "run", usage: str | None = None, description: str | None = None) -> None:
+    def __init__(self, prog: str, usage: str | None = None, description: str | None = None) -> None:
         super().__init__(prog, usage or "flux run [OPTIONS...] COMMAND [ARGS...]", description)
         self.parser.add_argument("--wait-event", metavar="NAME", help="Attach until the job's event NAME")
 

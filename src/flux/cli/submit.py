@@ -10,5 +10,5 @@ __all__ = ["SubmitCmd"]
 class SubmitCmd(SubmitBulkCmd):
     """The command. Arguments as of MiniCmd."""
 
-    def __init__(self, prog: str = "submit", usage: str | None = None, description: str | None = None) -> None:
+    def __init__(self, prog: str, usage: str | None = None, description: str | None = None) -> None:
         super().__init__(prog, usage or "flux submit [OPTIONS...] COMMAND [ARGS...]", description)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
 
 import pytest
 from goldens import VECTORS, Golden, GoldenInstance, Player, goldens
@@ -52,3 +54,17 @@ def test_formats_are_those_of_the_reference(player: Player, golden: Golden) -> N
         stdout, stderr, status = BETTER[golden.command]
         golden = golden._replace(stdout=stdout, stderr=stderr, status=status)
     assert player.differences(golden) == []
+
+
+def test_lists_of_live_jobs_are_those_of_the_reference(tmp_path: Path) -> None:
+    """In order: the commands build on each other. What follows the first `flux pgrep` is of other commands."""
+    instance = GoldenInstance(tmp_path)
+    player, problems = Player(instance.uri, instance.directory), []
+    for golden in takewhile(lambda each: not each.command.startswith("flux pgrep"), goldens("cli-jobs-live")):
+        if "| jq" in golden.command and not has_jq():
+            continue
+        found = player.differences(golden)
+        if found:
+            problems.append("\n    ".join([golden.command, *found]))
+    instance.stop()
+    assert not problems, "\n".join(problems)

@@ -21,11 +21,11 @@ SEE_ALSO = ("submit", "job", "jobs")
 
 def parser() -> FluxArgumentParser:
     """The options."""
-    return RunCmd().get_parser()
+    return RunCmd("run").get_parser()
 
 
 def _run(argv: list[str]) -> None:
-    command = RunCmd()
+    command = RunCmd("run")
     try:
         status = command.main(command.parse(argv))
     except Failure as exc:
@@ -36,4 +36,4 @@ def _run(argv: list[str]) -> None:
 
 def main(argv: list[str]) -> NoReturn:
     """Runs the command, and ends the program with the exit code of the job."""
-    CLIMain(RunCmd().logger)(partial(_run, argv))
+    CLIMain(RunCmd("run").logger)(partial(_run, argv))

@@ -21,14 +21,14 @@ SEE_ALSO = ("run", "jobs", "cancel")
 
 def parser() -> FluxArgumentParser:
     """The options."""
-    return SubmitCmd().get_parser()
+    return SubmitCmd("submit").get_parser()
 
 
 def _run(argv: list[str]) -> None:
-    command = SubmitCmd()
+    command = SubmitCmd("submit")
     sys.exit(command.main(command.parse(argv)))
 
 
 def main(argv: list[str]) -> NoReturn:
     """Runs the command, and ends the program with its exit code."""
-    CLIMain(SubmitCmd().logger)(partial(_run, argv))
+    CLIMain(SubmitCmd("submit").logger)(partial(_run, argv))
