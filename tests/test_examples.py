@@ -25,6 +25,14 @@ said: {'text': 'hello'}
 counted: [1, 2, 3, 4, 5]
 refused: echo.count needs an integer: to
 """,
+    "exec_everywhere": """\
+0: HELLO FROM 0
+1: HELLO FROM 1
+2: HELLO FROM 2
+3: HELLO FROM 3
+rank 3 said b'ready\\n' and left with 3
+echoed: ('stdout', b'are you there?\\n')
+""",
     "jobs_any_order": """\
 hare has arrived
 tortoise has arrived
@@ -111,11 +119,15 @@ the reactor ended with 0 watchers left
 """,
 }
 
+#: Those that want more than one.
+RANKS = {"exec_everywhere": 4}
+
 
 def run(name: str) -> subprocess.CompletedProcess[str]:
     """Runs an example in an instance of its own."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("FLUX_", "PMI_", "SLURM_"))}
-    command = [str(FLUX), "start", sys.executable, str(ROOT / "examples" / f"{name}.py")]
+    ranks = [f"--test-size={RANKS[name]}"] if name in RANKS else []
+    command = [str(FLUX), "start", *ranks, sys.executable, str(ROOT / "examples" / f"{name}.py")]
     return subprocess.run(
         command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
     )
@@ -150,4 +162,5 @@ def test_every_example_is_run_here() -> None:
 @pytest.mark.parametrize("name", [*PRINTED, "tour"])
 def test_example_says_how_to_run_it(name: str) -> None:
     text = (ROOT / "examples" / f"{name}.py").read_text()
-    assert f"`flux start python examples/{name}.py`" in text.split('"""')[1]
+    ranks = f"--test-size={RANKS[name]} " if name in RANKS else ""
+    assert f"`flux start {ranks}python examples/{name}.py`" in text.split('"""')[1]
