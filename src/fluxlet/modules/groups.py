@@ -1,7 +1,7 @@
 """The module `groups`: named sets of ranks (spec 03, 13.5; spec 04, 4.1).
 
 Every broker knows the members in its own subtree, rank 0 all of them. A change is applied where it happens at
-once; on its way up, each rank collects what comes within 0.1 s and sends it as one message.
+once; on its way up, each rank collects what comes within 20 ms and sends it as one message.
 
 A child that goes, in whatever way, takes all ranks of its subtree out of all groups; one that is not heard of is a
 member of `broker.torpid`. The module `overlay` tells (`overlay.monitor`).
@@ -33,7 +33,7 @@ from fluxlet.overlay.subtree import ONLINE
 from fluxlet.payload import cut, decode
 from fluxlet.service import Service, may_end, sender
 
-_BATCH_TIME = 0.1
+_BATCH_TIME = 0.02
 
 
 class NameRequest(msgspec.Struct):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flux.message import Message
 from fluxlet.testing import Instance
 
+VECTORS = Path(__file__).parents[2] / "vectors"
 UPSTREAM = 0xFFFFFFFE
 ANY = 0xFFFFFFFF
 
@@ -122,3 +126,37 @@ def test_sizes(size: int) -> None:
 def test_there_are_no_other_ranks(chain: Instance) -> None:
     with pytest.raises(ValueError, match="rank=3: the instance has 3 brokers"):
         chain.handle(3)
+
+
+# Recordings of the reference at size 2.
+
+
+def recorded(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (VECTORS / f"{name}.jsonl").read_text().splitlines()]
+
+
+def known(payload: Any) -> Any:
+    """A payload without what differs from run to run."""
+    return {key: value for key, value in payload.items() if key != "duration"} if isinstance(payload, dict) else payload
+
+
+@pytest.mark.parametrize("name", ["overlay-groups", "overlay-state-machine"])
+def test_services_of_two_ranks_answer_as_those_of_the_reference(name: str) -> None:
+    flags = {"topic": 1, "payload": 2, "noresponse": 4, "route": 8, "upstream": 16, "private": 32, "streaming": 64}
+    with Instance(2, env={"SHELL": "/bin/sh"}) as instance, instance.handle() as handle:
+        for number, entry in enumerate(recorded(name), 1):
+            topic = entry["topic"].encode()
+            if entry["dir"] == "c>b":
+                raw = json.dumps(entry["payload"]).encode() + b"\0" if "payload" in entry else None
+                bits = sum(flags[flag] for flag in entry["flags"])
+                handle.send(Message.request(topic, raw, entry["nodeid"], entry["matchtag"], bits))
+                continue
+            answer = handle.recv(type_mask=2)
+            assert (answer.topic_bytes, answer.aux1, answer.aux2) == (topic, entry["errnum"], entry["matchtag"]), number
+            assert answer._rolemask == entry["rolemask"], number
+            text = (answer.raw or b"").rstrip(b"\0").decode()
+            if entry["errnum"]:
+                expected = entry.get("payload", {}).get("text")
+                assert expected is None or text == expected, number
+            else:
+                assert known(json.loads(text) if text else None) == known(entry.get("payload")), number
