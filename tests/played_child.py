@@ -9,6 +9,7 @@ from typing import Any, Self
 import msgspec
 import zmq
 
+from flux.constants import FLUX_MSGTYPE_EVENT
 from flux.message import Message
 from fluxlet.overlay.certificate import Certificate
 from fluxlet.overlay.framing import from_parts, to_parts
@@ -65,10 +66,12 @@ class PlayedChild:
         self.sock.send_multipart(to_parts(message))
 
     def receive(self, seconds: float = 30.0) -> Message | None:
-        """The next message; None if there is none for so long."""
-        if not self.sock.poll(int(seconds * 1000)):
-            return None
-        return from_parts(self.sock.recv_multipart())
+        """The next message that is no event; None if there is none for so long."""
+        while self.sock.poll(int(seconds * 1000)):
+            message = from_parts(self.sock.recv_multipart())
+            if message._type != FLUX_MSGTYPE_EVENT:
+                return message
+        return None
 
     def expect(self, topic: str) -> Message:
         """The next message with this topic; AssertionError if it does not come."""

@@ -57,6 +57,7 @@ class OverlayPort:
         self.transport = transport
         self.membership = membership
         self.neighbours = Neighbours(broker.router, boot.topology, boot.hosts, self)
+        self.neighbours.pack = transport.pack
         self.submit: Callable[[Endpoint, Message], None] = broker.submit
         self.route: Callable[[list[Delivery]], None] = broker.route
         self._ticks = 0

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from syslog import LOG_CRIT, LOG_DEBUG, LOG_ERR
 from typing import Protocol
 
@@ -47,7 +47,7 @@ from flux.constants import (
 from flux.message import Message
 from fluxlet.broker.notices import Notices
 from fluxlet.broker.router import Delivery, Endpoint, Peer, Router
-from fluxlet.overlay.framing import DISCONNECT, HEARTBEAT, STATUS, control
+from fluxlet.overlay.framing import DISCONNECT, HEARTBEAT, PACKED, STATUS, control
 from fluxlet.overlay.subtree import ONLINE, STATUSES
 from fluxlet.overlay.topology import Topology
 
@@ -166,6 +166,8 @@ class Neighbours:
         self.version = (VERSION[0] << 16) + (VERSION[1] << 8) + VERSION[2]
         self.accepting = True
         """False: we are about to go, and let nobody in."""
+        self.pack: Callable[[bytes | None], None] | None = None
+        """Called with the uuid of a child, None for the parent, that takes messages in one part; None: we do not."""
         self.children: dict[bytes, Neighbour] = {}
         self._ranks: dict[int, Neighbour] = {}
         self._spent: dict[int, str] = {}  # the last uuid of a child that is gone
@@ -273,6 +275,9 @@ class Neighbours:
         return None
 
     def _child_control(self, child: Neighbour, message: Message) -> None:
+        if message.aux1 == PACKED and self.pack is not None:
+            self.port.to_child(child.uuid, control(PACKED))
+            self.pack(child.uuid)
         if message.aux1 != STATUS or message.aux2 >= len(STATUSES):
             return
         status = STATUSES[message.aux2]
@@ -388,6 +393,8 @@ class Neighbours:
             return
         self.router.attach(Neighbour(self.port, rank, uuid.encode("utf-8", "surrogateescape"), True, now))
         self.port.log(LOG_DEBUG, f"hello parent {rank} {uuid}")
+        if self.pack is not None:
+            self.port.to_parent(control(PACKED))
         self.report_status(self._status)
         self.port.parent_found()
 
@@ -396,6 +403,8 @@ class Neighbours:
         if message.aux1 == DISCONNECT:
             self.port.log(LOG_CRIT, f"{self.host(rank)} (rank {rank}) sent disconnect control message")
             self.lose_parent()
+        elif message.aux1 == PACKED and self.pack is not None:
+            self.pack(None)
         else:
             self.port.log(LOG_ERR, "DROP upstream control topic - : unknown control type")
 

@@ -37,7 +37,7 @@ from flux.message import Message
 from flux.reactor import Reactor
 from flux.reactor.events import Event, SourceEvent
 from fluxlet.overlay.certificate import Certificate
-from fluxlet.overlay.framing import from_parts, to_parts
+from fluxlet.overlay.framing import Unpacker, from_parts, pack, to_parts
 from fluxlet.overlay.settings import Settings
 
 #: Messages taken from one socket before the loop looks after everybody else.
@@ -122,8 +122,12 @@ class Transport:
         self._fds: dict[bytes, int] = {}
         self._unreachable: deque[bytes] = deque()
         self._ending: dict[int, int] = {}  # descriptors of ended connections, and for how long to look for messages
-        self._event: Message | None = None  # sent to the last child, in these parts
+        self._unpack = Unpacker().unpack
+        self._packed: set[bytes] = set()  # children that take messages in one part
+        self._parent_packed = False
+        self._event: Message | None = None  # sent to the last child, and how it was
         self._event_parts: list[bytes] = []
+        self._event_frame = b""
 
     # Sockets.
 
@@ -274,11 +278,13 @@ class Transport:
             except zmq.Again:
                 return
             if uuid in fds:
-                parts = router.recv_multipart() if router.getsockopt(zmq.RCVMORE) else []
+                parts = [receive()]  # there is always one more
+                if router.getsockopt(zmq.RCVMORE):
+                    parts += router.recv_multipart()
             else:
                 parts = self._read_first(router, uuid)
             try:
-                message = from_parts(parts)
+                message = self._unpack(parts[0]) if len(parts) == 1 else from_parts(parts)
             except OSError as exc:
                 self._report(f"bad message of {_printable(uuid)}: {exc.strerror}")
                 continue
@@ -286,8 +292,6 @@ class Transport:
 
     def _read_first(self, router: Socket, uuid: bytes) -> list[bytes]:
         """The first message over a connection tells which one it is."""
-        if not router.getsockopt(zmq.RCVMORE):
-            return []
         frames: list[zmq.Frame] = router.recv_multipart(copy=False)
         # What ended before this one has begun is known by now, and shall not be taken for the end of this one.
         for monitor, is_parent in self._monitors:
@@ -302,13 +306,16 @@ class Transport:
     def _read_parent(self, dealer: Socket) -> None:
         handler = self._handler
         assert handler is not None
+        receive = dealer.recv
         for _ in range(_BATCH):
             try:
-                parts = dealer.recv_multipart(zmq.DONTWAIT)
+                parts = [receive(zmq.DONTWAIT)]
             except zmq.Again:
                 return
+            if dealer.getsockopt(zmq.RCVMORE):
+                parts += dealer.recv_multipart()
             try:
-                message = from_parts(parts)
+                message = self._unpack(parts[0]) if len(parts) == 1 else from_parts(parts)
             except OSError as exc:
                 self._report(f"bad message of the parent: {exc.strerror}")
                 continue
@@ -344,6 +351,7 @@ class Transport:
 
     def _ended(self, uuid: bytes) -> None:
         fd = self._fds.pop(uuid, None)
+        self._packed.discard(uuid)
         if fd is not None:
             del self._by_fd[fd]
             if self._handler is not None:
@@ -381,14 +389,15 @@ class Transport:
 
     def to_child(self, uuid: bytes, message: Message) -> None:
         """Sends a message to whoever has this identity. One that cannot be sent to is soon reported as gone."""
+        packed = uuid in self._packed
         if message._type == FLUX_MSGTYPE_EVENT:
             # Events go to all children, one after the other.
             if message is not self._event:
                 message.routes = ()
-                self._event, self._event_parts = message, to_parts(message)
-            parts = self._event_parts
+                self._event, self._event_parts, self._event_frame = message, to_parts(message), pack(message)
+            parts = [self._event_frame] if packed else self._event_parts
         else:
-            parts = to_parts(message)
+            parts = [pack(message)] if packed else to_parts(message)
         watched = self._of_children
         if watched is None:
             return
@@ -412,11 +421,18 @@ class Transport:
         watched.used = True
         if message._type == FLUX_MSGTYPE_EVENT:
             message.routes = ()
-        parts = to_parts(message)
+        parts = [pack(message)] if self._parent_packed else to_parts(message)
         send = watched.sock.send
         for part in parts[:-1]:
             send(part, _MORE)
         send(parts[-1], zmq.DONTWAIT)
+
+    def pack(self, uuid: bytes | None) -> None:
+        """From now on messages for this child, None: the parent, go in one part."""
+        if uuid is None:
+            self._parent_packed = True
+        else:
+            self._packed.add(uuid)
 
     def close(self) -> None:
         """Ends all connections; what was sent may go out for a moment still."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flux.message import Message
-from fluxlet.overlay.framing import DISCONNECT, HEARTBEAT, STATUS, control, from_parts, to_parts
+from fluxlet.overlay.framing import DISCONNECT, HEARTBEAT, STATUS, Unpacker, control, from_parts, pack, to_parts
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 HEADER_SIZE = 20
@@ -85,3 +85,26 @@ def test_garbage_is_refused_or_read_but_never_fails_otherwise() -> None:
         except OSError:
             continue
         to_parts(message)
+
+
+@pytest.mark.parametrize("size", [0, 10, 254, 255, 100_000])
+def test_a_message_in_one_part_is_the_same_message(size: int) -> None:
+    unpacker = Unpacker()
+    for kind in (1, 2, 4, 8):
+        message = Message._make(kind, 0x0B, 1, 2, 3, 4, (b"r" * 36, b"s"), b"a.b", b"x" * size)
+        again = unpacker.unpack(pack(message))
+        assert to_parts(again) == to_parts(message)
+    plain = Message._make(8, 0, 1, 2, 3, 4, None, None, None)
+    assert to_parts(unpacker.unpack(pack(plain))) == to_parts(plain)
+
+
+def test_what_is_no_message_in_one_part_harms_none_that_follows() -> None:
+    unpacker = Unpacker()
+    good = pack(Message.request(b"a.b", b"{}\0", 3, 1))
+    dice = random.Random(9)
+    bad = [b"", b"x", good[:-1], good + good, good + b"x", good[:8], b"x" * 100, dice.randbytes(1000)]
+    bad += [bytes((*good[:place], good[place] ^ 0xFF, *good[place + 1 :])) for place in range(8)]
+    for part in bad:
+        with pytest.raises(OSError, match=r"."):
+            unpacker.unpack(part)
+        assert to_parts(unpacker.unpack(good)) == to_parts(Message.request(b"a.b", b"{}\0", 3, 1))

@@ -306,3 +306,22 @@ def test_what_a_child_that_is_lost_has_sent_before_counts(kind: int) -> None:
 def test_versions_are_read_as_they_are_written() -> None:
     assert version_text(0x5800) == "0.88.0"
     assert FLUX_NODEID_ANY == 0xFFFFFFFF
+
+
+def test_brokers_of_ours_find_out_that_they_may_pack() -> None:
+    world = World(1)
+    world.topology = Topology.parse("kary:1", 2)
+    world.hosts.append("n1")
+    root = world.nodes[0] = Node(world, 0)
+    node = world.nodes[1] = Node(world, 1)
+    packing: list[bytes | None] = []
+    root.neighbours.pack = node.neighbours.pack = packing.append
+    world.join(1)
+    assert packing == [node.router.uuid, None]
+    # One that does not know of it takes no offence.
+    world.nodes[1] = Node(world, 1, life=1)
+    world.nodes[1].neighbours.pack = packing.append
+    root.neighbours.pack = None
+    world.join(1)
+    assert len(packing) == 2
+    assert "found" in world.nodes[1].take()
