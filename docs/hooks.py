@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,14 @@ OUTSIDE = {
 OWN_MODULES = ("flux.aio", "fluxlet.testing")
 
 _LINK = re.compile(r"\]\(((?:\.\./)*)([^)\s#:]+)(#[^)\s]*)?\)")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a warning about a reference is one to act on: in a docstring, `a["b"]["c"]` is an expression."""
+    return not record.getMessage().startswith("mkdocs_autorefs: reference/")
+
+
+logging.getLogger("mkdocs.plugins.mkdocs_autorefs._internal.plugin").addFilter(_is_ours)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
