@@ -1,9 +1,9 @@
 """JobValidator runs validator plugins on jobs, as job-ingest does (spec 06, 4.4 and 15.12).
 
-    class Validator(ValidatorPlugin):
-        def validate(self, job):
-            if not job.jobspec["attributes"]["system"].get("bank"):
-                return (errno.EINVAL, "say which bank this is for")
+class Validator(ValidatorPlugin):
+    def validate(self, job):
+        if not job.jobspec["attributes"]["system"].get("bank"):
+            return (errno.EINVAL, "say which bank this is for")
 """
 
 from __future__ import annotations
