@@ -20,6 +20,13 @@ _part = msgspec.json.Decoder(JobspecPart).decode
 _any = msgspec.json.Decoder().decode
 
 
+def _decoded(jobspec: bytes) -> Any:
+    try:
+        return _any(jobspec)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise Refused(f"not JSON: {exc}") from None
+
+
 class Refused(ValueError):
     """A request that can never be served. `infeasible`: it is not bad, only too much."""
 
@@ -46,15 +53,15 @@ class Shapes:
         try:
             part = _part(jobspec)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return self.of_object(_any(jobspec))  # which says in a sentence what is wrong
+            return self.of_object(_decoded(jobspec))  # which says in a sentence what is wrong
         system = part.attributes.system
         duration = system.duration
         if not (type(duration) is float or type(duration) is int) or not 0 <= duration < float("inf"):
-            return self.of_object(_any(jobspec))
+            return self.of_object(_decoded(jobspec))
         key = (bytes(part.resources), bytes(system.constraints))
         shape = self._known.get(key)
         if shape is None:
-            shape, duration = self.of_object(_any(jobspec))
+            shape, duration = self.of_object(_decoded(jobspec))
             if len(self._known) >= _MOST:
                 self._known.clear()
             self._known[key] = shape
@@ -68,6 +75,8 @@ class Shapes:
             shape = Shape(need, self._ranks(request.constraint))
         except ValueError as exc:
             raise Refused(str(exc)) from None
+        except RecursionError:
+            raise Refused("the jobspec is nested too deeply") from None
         text = self._pool.infeasible(*shape)
         if text is not None:
             raise Refused(text, infeasible=True)
