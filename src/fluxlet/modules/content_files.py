@@ -23,26 +23,21 @@ from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.content import batch
-from fluxlet.modules.content.digest import Hash
-from fluxlet.modules.content.ending import nothing_stays
-from fluxlet.payload import read_object
-from fluxlet.service import Service
+from fluxlet.modules.content.backing import BackingStore
 
 _encode = msgspec.json.Encoder().encode
 _DIRECTORY = "content.files"
 _CHECKPOINT = "kvs-primary"
 
 
-class ContentFiles(Service):
+class ContentFiles(BackingStore):
     """See the module. Raises OSError if the directory cannot be made; EINVAL for arguments, but `truncate`."""
 
     def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
-        attributes = broker.attributes.visible
-        self.hash = Hash(attributes.get("content.hash", "sha1"))
         for arg in args:
             if arg != "truncate":
                 raise OSError(errno.EINVAL, f"{arg}: unknown argument")
-        directory = attributes.get("statedir")
+        directory = broker.attributes.visible.get("statedir")
         if directory is None:
             raise OSError(errno.EINVAL, "there is no statedir for files")
         self.path = os.path.join(directory, _DIRECTORY)
@@ -52,22 +47,6 @@ class ContentFiles(Service):
                 for name in os.listdir(self.path):
                     os.unlink(os.path.join(self.path, name))
         super().__init__(handle, broker, *args)
-        broker.router.services[b"content-backing"] = self.module
-
-    async def start_service(self) -> None:
-        """The content store is told that we are here."""
-        await self.handle.rpc("content.register-backing", {"name": self.name, "store-many": True})
-
-    async def finish_service(self) -> None:
-        """What is in memory is stored, if it is to stay."""
-        if not nothing_stays(self.broker):
-            await self.handle.rpc("content.flush")
-        await self.handle.rpc("content.unregister-backing")
-
-    def _digest(self, msg: Message) -> bytes:
-        if msg.raw is None or len(msg.raw) != self.hash.size:
-            raise OSError(errno.EPROTO, None)
-        return msg.raw
 
     def _write(self, name: str, data: bytes) -> None:
         path = os.path.join(self.path, name)
@@ -101,7 +80,7 @@ class ContentFiles(Service):
     @request_handler("content-backing.load", prefix=False)
     def load(self, msg: Message) -> None:
         """Payload: the digest. Answers the blob. EPROTO, ENOENT."""
-        self.answer(msg, self._load(self._digest(msg)) or None)
+        self.answer(msg, self._load(self.digest_of(msg)) or None)
 
     @request_handler("content-backing.store", prefix=False)
     def store(self, msg: Message) -> None:
@@ -121,7 +100,7 @@ class ContentFiles(Service):
     @request_handler("content-backing.validate", prefix=False)
     def validate(self, msg: Message) -> None:
         """Payload: the digest. ENOENT if there is no such blob; EIO if it is damaged."""
-        self._load(self._digest(msg))
+        self._load(self.digest_of(msg))
         self.answer(msg)
 
     @request_handler("content-backing.checkpoint-get", prefix=False)
@@ -137,12 +116,7 @@ class ContentFiles(Service):
     @request_handler("content-backing.checkpoint-put", prefix=False)
     def checkpoint_put(self, msg: Message) -> None:
         """Payload `{"value": OBJECT}`."""
-        value = read_object(msg).get("value")
-        if value is None:
-            raise OSError(errno.EPROTO, "the payload has no value")
-        if not isinstance(value, dict | list):
-            raise OSError(errno.EINVAL, "failed to encode checkpoint value")
-        self._write(_CHECKPOINT, _encode(value))
+        self._write(_CHECKPOINT, _encode(self.checkpoint_of(msg)))
         self.answer(msg)
 
 

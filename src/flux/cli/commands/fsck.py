@@ -20,7 +20,7 @@ from typing import Any
 
 from flux.cli.options import Command, Option, Parsed
 from flux.cli.tool import Failure, connect, run, text_of
-from flux.cli.tree_walk import read_directory
+from flux.cli.tree_walk import read_directory, store_tree
 from flux.core import content_rpc, kvs_rpc, treeobj
 from flux.core.flux_t import FluxT
 from flux.core.future_state import RpcState
@@ -181,7 +181,9 @@ class _Check:
             parent.entries[place.name] = new
 
     def _store(self, entries: dict[str, dict[str, Any]]) -> str:
-        blob = treeobj.encode_bytes(treeobj.directory(entries))
+        return self._store_blob(treeobj.encode_bytes(treeobj.directory(entries)))
+
+    def _store_blob(self, blob: bytes) -> str:
         kvs_rpc.wait(content_rpc.store(self._ctx, blob))
         return treeobj.blobref(blob, self._hash)
 
@@ -196,20 +198,7 @@ class _Check:
             for name in path:
                 below = below.setdefault(name, {})
             below[last] = [obj]
-        return {**root, LOST: treeobj.dirref(self._store_tree(lost))}
-
-    def _store_tree(self, tree: dict[str, Any]) -> str:
-        order = [tree]
-        for directory in order:
-            order += [below for below in directory.values() if isinstance(below, dict)]
-        refs: dict[int, str] = {}
-        for directory in reversed(order):
-            entries = {
-                name: treeobj.dirref(refs[id(entry)]) if isinstance(entry, dict) else entry[0]
-                for name, entry in directory.items()
-            }
-            refs[id(directory)] = self._store(entries)
-        return refs[id(tree)]
+        return {**root, LOST: treeobj.dirref(store_tree(lost, self._store_blob))}
 
 
 def _say(parsed: Parsed, text: str) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from flux.cli.options import Command, Option, Parsed
 from flux.cli.progress_line import ProgressLine, maxreqs
 from flux.cli.tool import Failure, connect, run, text_of
+from flux.cli.tree_walk import store_tree
 from flux.core import content_rpc, kvs_rpc, treeobj
 from flux.core.flux_t import FluxT
 from flux.core.future_state import RpcState
@@ -151,21 +152,11 @@ class _Restore:
 
     def finish(self) -> str:
         """Stores the directories; returns the blobref of the root. Raises Failure."""
-        # Below before above, without recursion: a tree may be deeper than Python's stack.
-        order: list[dict[str, Any]] = [self._root]
-        for directory in order:
-            order += [below for below in directory.values() if isinstance(below, dict)]
-        refs: dict[int, str] = {}
-        for directory in reversed(order):
-            entries = {
-                name: treeobj.dirref(refs.pop(id(entry))) if isinstance(entry, dict) else entry[0]
-                for name, entry in directory.items()
-            }
-            refs[id(directory)] = self._store(treeobj.encode_bytes(treeobj.directory(entries)))
+        rootref = store_tree(self._root, self._store)
         while self._under_way:
             self._settle()
         self._progress.end()
-        return refs[id(self._root)]
+        return rootref
 
 
 def _archive(stack: ExitStack, path: str) -> tarfile.TarFile:

@@ -20,18 +20,15 @@ from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.content import batch
-from fluxlet.modules.content.digest import Hash
-from fluxlet.modules.content.ending import nothing_stays
+from fluxlet.modules.content.backing import BackingStore
 from fluxlet.modules.content_sqlite.database import Database
 from fluxlet.modules.content_sqlite.early import Early
 from fluxlet.modules.content_sqlite.settings import Settings
 from fluxlet.modules.figures import Figures
-from fluxlet.payload import decode, read_object
-from fluxlet.service import Service
+from fluxlet.payload import decode
 
 _encode = msgspec.json.Encoder().encode
 _FILE = "content.sqlite"
-_BACKING = "content-backing"
 #: Hashes in a mark request; blobs that one sweep may delete, and row ids that it may look at.
 _MOST_MARKS = 16384
 _MOST_DELETED = 8192
@@ -62,14 +59,14 @@ class SweepRequest(msgspec.Struct):
     window: int
 
 
-class ContentSqlite(Service):
+class ContentSqlite(BackingStore):
     """See the module. Raises OSError for settings that will not do, and a file that cannot be used."""
 
     def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
         attributes = broker.attributes.visible
         self._temporary = attributes.get("statedir-cleanup", "1") == "1"
         self.settings = Settings(broker.config, args, self._temporary)
-        self.hash = Hash(attributes.get("content.hash", "sha1"))
+        super().__init__(handle, broker, *args)
         directory = attributes.get("statedir")
         #: None: the broker was put together without a place for files, and has only memory.
         self.path = None if directory is None else os.path.join(directory, _FILE)
@@ -82,18 +79,6 @@ class ContentSqlite(Service):
             self._early = Early(self.settings.max_checkpoints)
         else:
             self._opened = Database(self.path, self.hash, self.settings)
-        super().__init__(handle, broker, *args)
-        broker.router.services[_BACKING.encode()] = self.module
-
-    async def start_service(self) -> None:
-        """The content store is told that we are here."""
-        await self.handle.rpc("content.register-backing", {"name": self.name, "store-many": True})
-
-    async def finish_service(self) -> None:
-        """What is in memory is stored, if it is to stay."""
-        if not nothing_stays(self.broker):
-            await self.handle.rpc("content.flush")
-        await self.handle.rpc("content.unregister-backing")
 
     def stop_service(self) -> None:
         """The file is closed."""
@@ -131,11 +116,6 @@ class ContentSqlite(Service):
             self._opened, self._early = opened, None
         return self._opened
 
-    def _digest(self, msg: Message) -> bytes:
-        if msg.raw is None or len(msg.raw) != self.hash.size:
-            raise OSError(errno.EPROTO, None)
-        return msg.raw
-
     @contextmanager
     def _timed(self, figures: Figures) -> Iterator[None]:
         started = perf_counter()
@@ -148,7 +128,7 @@ class ContentSqlite(Service):
     def load(self, msg: Message) -> None:
         """Payload: the digest. Answers the blob. EPROTO, ENOENT."""
         with self._timed(self.load_time):
-            data = self._store.load(self._digest(msg))
+            data = self._store.load(self.digest_of(msg))
         if data is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         self.answer(msg, data or None)
@@ -173,7 +153,7 @@ class ContentSqlite(Service):
     @request_handler("content-backing.validate", prefix=False)
     def validate(self, msg: Message) -> None:
         """Payload: the digest. ENOENT if there is no such blob; EIO if it is damaged."""
-        if self._store.load(self._digest(msg)) is None:
+        if self._store.load(self.digest_of(msg)) is None:
             raise OSError(errno.ENOENT, None)
         self.answer(msg)
 
@@ -190,12 +170,7 @@ class ContentSqlite(Service):
     @request_handler("content-backing.checkpoint-put", prefix=False)
     def checkpoint_put(self, msg: Message) -> None:
         """Payload `{"value": OBJECT}`; answers when it lasts."""
-        request = read_object(msg)
-        if "value" not in request:
-            raise OSError(errno.EPROTO, "the payload has no value")
-        if not isinstance(request["value"], dict | list):
-            raise OSError(errno.EINVAL, "failed to encode checkpoint value")
-        self._store.put_checkpoint(_encode(request["value"]).decode())
+        self._store.put_checkpoint(_encode(self.checkpoint_of(msg)).decode())
         self.answer(msg)
 
     # Garbage (spec 05, 11.6).
