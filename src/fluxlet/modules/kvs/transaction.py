@@ -61,12 +61,30 @@ class Transaction:
         self._parents: dict[str, Directory] = {}  # by the keys of directories that have been touched
         self._made: list[tuple[bytes, Directory]] = []
         self._copied: list[bytes] = []
+        self._decoded = 0  # bytes since the last pause
 
     def run(self, operations: Iterable[Any]) -> Steps:
         """Applies the operations, and encodes: then `rootref` is that of the new tree. Raises OSError."""
         for count, operation in enumerate(operations, 1):
-            yield from self._apply(operation)
-            if count % _PAUSE == 0:
+            above, name, flags, dirent = self._parse(operation)
+            parent = self._parents.get(above)
+            if parent is None:
+                parent = yield from self._parent(above, dirent is None)
+                if parent is None:
+                    continue  # nothing to unlink
+            if dirent is None:
+                self._clear(parent, name)
+                parent.remove(name)
+            elif flags & FLUX_KVS_APPEND:
+                self._append(parent, name, dirent)
+            else:
+                kind = treeobj.kind_of(dirent)
+                if kind == "dir":
+                    yield from self._put_directory(parent, name, treeobj.checked_dir(dirent))
+                else:
+                    self._put(parent, name, kind, dirent)
+            if count % _PAUSE == 0 or self._decoded > _PAUSE_BYTES:
+                self._decoded = 0
                 yield None
         if self._root is not None:
             yield from self._encode(self._root)
@@ -83,7 +101,8 @@ class Transaction:
 
     # One operation.
 
-    def _apply(self, operation: Any) -> Steps:
+    def _parse(self, operation: Any) -> tuple[str, str, int, Any]:
+        """The key of the directory, the name in it, flags and treeobj. Raises OSError."""
         try:
             key, flags, dirent = operation["key"], operation["flags"], operation["dirent"]
         except (KeyError, TypeError):
@@ -96,24 +115,16 @@ class Transaction:
             raise OSError(errno.EINVAL, text)
         self.keys[key] = None
         above, _, name = key.rpartition(".")
-        parent = self._parents.get(above)
-        if parent is None:
-            if self._root is None:
-                self._root = yield from self._copy(self.rootref)
-                self._parents[""] = self._root
-            parent = self._root
-            if above:
-                found = yield from self._descend(above, dirent is None)
-                if found is None:
-                    return  # nothing to unlink
-                parent = found
-        if dirent is None:
-            self._clear(parent, name)
-            parent.remove(name)
-        elif flags & FLUX_KVS_APPEND:
-            yield from self._append(parent, name, dirent)
-        else:
-            yield from self._put(parent, name, dirent)
+        return above, name, flags, dirent
+
+    def _parent(self, key: str, unlinking: bool) -> Generator[bytes | None, Directory | None, Directory | None]:
+        """The directory for a key, as one of ours. None: there is none, and nothing is to be made."""
+        if self._root is None:
+            self._root = yield from self._copy(self.rootref)
+            self._parents[""] = self._root
+        if not key:
+            return self._root
+        return (yield from self._descend(key, unlinking))
 
     def _clear(self, parent: Directory, name: str) -> None:
         """Whatever is there under this name is about to go."""
@@ -165,41 +176,36 @@ class Transaction:
             copied.irregular = False
             for name, text in list(found.items()):
                 if text.endswith(treeobj.DIR_TAIL):
-                    yield from self._put(copied, name, msgspec.json.decode(text))
+                    yield from self._put_directory(copied, name, msgspec.json.decode(text))
                 elif len(text) > treeobj.MAX_INLINE_TEXT and text.endswith(treeobj.VAL_TAIL):
                     copied.set(name, treeobj.valref(self._store(treeobj.data_of(text))))
         return copied
 
-    def _put(self, parent: Directory, name: str, dirent: Any) -> Steps:
-        kind = treeobj.kind_of(dirent)
+    def _put(self, parent: Directory, name: str, kind: str, dirent: Any) -> None:
+        """Puts what is no directory."""
         data = dirent["data"]
         if kind == "val" and isinstance(data, str):
-            if len(data) <= treeobj.MAX_INLINE:
-                text = treeobj.val(data)
-            else:
-                text = treeobj.valref(self._store(data))
-                if len(data) > _PAUSE_BYTES:
-                    yield None
-        elif kind == "dir":
-            self._clear(parent, name)
-            parent.children[name] = yield from self._build(treeobj.checked_dir(dirent))
-            return
+            text = treeobj.val(data) if len(data) <= treeobj.MAX_INLINE else treeobj.valref(self._store(data))
         else:
             text = treeobj.encode(dirent)
         if parent.children:
             self._clear(parent, name)
         parent.set(name, text)
 
-    def _build(self, dirent: Any) -> Generator[bytes | None, Directory | None, Directory]:
-        """A directory that a client has sent inline."""
+    def _put_directory(self, parent: Directory, name: str, dirent: Any) -> Steps:
+        """Puts a directory that a client has sent inline."""
         directory = Directory(self)
-        for count, (name, entry) in enumerate(dirent["data"].items(), 1):
-            yield from self._put(directory, name, entry)
+        for count, (below, entry) in enumerate(dirent["data"].items(), 1):
+            if entry["type"] == "dir":
+                yield from self._put_directory(directory, below, entry)
+            else:
+                self._put(directory, below, entry["type"], entry)
             if count % _PAUSE == 0:
                 yield None
-        return directory
+        self._clear(parent, name)
+        parent.children[name] = directory
 
-    def _append(self, parent: Directory, name: str, dirent: Any) -> Steps:
+    def _append(self, parent: Directory, name: str, dirent: Any) -> None:
         try:
             kind = treeobj.kind_of(dirent)
         except OSError as exc:
@@ -210,7 +216,7 @@ class Transaction:
             raise OSError(errno.EISDIR, None)
         text = parent.get(name)
         if text is None:
-            yield from self._put(parent, name, dirent)
+            self._put(parent, name, kind, dirent)
         elif text.endswith(treeobj.VALREF_TAIL):
             new = self._store(dirent["data"])
             parent.set(name, b'%b","%b%b' % (text[: -len(treeobj.VALREF_TAIL)], new, treeobj.VALREF_TAIL))
@@ -229,6 +235,7 @@ class Transaction:
             raise OSError(errno.EPROTO, f"the data of a val is not base64: {exc}") from None
         ref = self._blobref(blob)
         self.blobs[ref] = blob
+        self._decoded += len(blob)
         return ref
 
     # The end.
