@@ -38,7 +38,7 @@ def check_size(settings: Settings, queue: str | None, jobspec: bytes) -> None:
 
 def check_duration(settings: Settings, queue: str | None, duration: float) -> None:
     """Checks the duration, in seconds; 0 is unlimited."""
-    limit = settings.duration_limit(queue)
+    limit = settings.duration_limit(queue) if settings.limits_durations else 0.0
     if limit and not 0 < duration <= limit:
         text = duration_text(duration) if duration else "unlimited"
         raise ValueError(

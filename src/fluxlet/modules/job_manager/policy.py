@@ -48,6 +48,8 @@ class Settings(msgspec.Struct):
 
     policy: Policy
     queues: dict[str, QueueConfig] | None
+    limits_sizes: bool = False
+    limits_durations: bool = False
 
     def lineage(self, name: str | None) -> list[Policy]:
         """The policies that a job in a queue is under, the nearest first."""
@@ -69,11 +71,17 @@ class Settings(msgspec.Struct):
                 return None if value == -1 else value
         return None
 
-    @property
-    def limits_sizes(self) -> bool:
-        """Whether any queue bounds sizes."""
+    def _limits(self) -> tuple[bool, bool]:
+        """Whether any queue bounds sizes, and whether any bounds the duration."""
         policies = [self.policy, *(queue.policy for queue in (self.queues or {}).values())]
-        return any(getattr(sizes, size) is not None for p in policies for sizes in (p.most, p.least) for size in _SIZES)
+        sizes = any(
+            getattr(bound, size) is not None for p in policies for bound in (p.most, p.least) for size in _SIZES
+        )
+        return sizes, any(p.duration is not None for p in policies)
+
+    def __post_init__(self) -> None:
+        # Looked at for every submission.
+        self.limits_sizes, self.limits_durations = self._limits()
 
 
 def read(config: dict[str, Any]) -> Settings:

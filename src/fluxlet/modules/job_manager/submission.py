@@ -126,7 +126,8 @@ class Submission(Base):
         system = job.spec.system
         limits.check_size(self.settings, system.queue, job.jobspec)
         limits.check_duration(self.settings, system.queue, system.duration)
-        limits.check_lifetime(system.duration, self.lifetime())
+        if system.duration:
+            limits.check_lifetime(system.duration, self.lifetime())
 
     def _accepted(self, job: Job) -> None:
         self.waits.submitted(job)
