@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 
 from flux.core.fluid import f58plain, kvs, parse
+from flux.core.future_state import FutureState
+from flux.future import Future
 from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.entries import parse as parse_entry
 from fluxlet.modules.job_manager.job import DONE, IDLE, WAITABLE, Job, apply, new_job
@@ -20,6 +22,9 @@ from fluxlet.modules.job_manager.jobspec import read
 from fluxlet.modules.job_manager.machine import State
 
 READDIR, TREEOBJ = 1, 16
+
+#: Jobs that go on before the loop comes by.
+_AT_ONCE = 100
 
 STOPPED = "Automatically stopped due to restart"
 
@@ -95,7 +100,7 @@ class Restart(Base):
                 self.waits.zombies[job.id] = job
         if count:
             self.write_log(LOG_INFO, f"restart: {count} jobs")
-        self._go_on()
+        await self._go_on()
         self.loaded()
 
     async def _load_checkpoint(self) -> None:
@@ -140,31 +145,42 @@ class Restart(Base):
         ]
         await self.handle.rpc("kvs.commit", {"namespace": "primary", "flags": 0, "ops": ops})
 
-    def _go_on(self) -> None:
-        """Every job is there: each goes on from where it was."""
-        jobs = list(self.engine.jobs.values())
-        if self.plugins.hooks["new"]:
-            for job in jobs:
-                self.plugins.tell("new", job)
-        for job in jobs:
-            if job.state is State.DEPEND:
-                self._restore_dependencies(job)
-                self.engine.depend(job)
-            elif job.state is State.PRIORITY:
-                self.engine.prioritize(job)
-            elif job.state is State.SCHED:
-                self.engine.post(job, "flux-restart")
-            elif job.state is State.RUN:
-                job.exec = IDLE
-                # While a prolog runs a job has not been started; later it may have been.
-                job.reattach = not job.perilogs
-                self.restore_perilogs(job)
-            elif job.state is State.CLEANUP:
-                # What ran it has ended with the instance.
-                job.exec = DONE
-                self.restore_perilogs(job)
-                self.engine.clean(job)
+    async def _go_on(self) -> None:
+        """Every job is there: each goes on from where it was. The broker looks after others in between."""
+        for number, job in enumerate(list(self.engine.jobs.values()), 1):
+            if job.active:
+                if self.plugins.hooks["new"]:
+                    self.plugins.tell("new", job)
+                self._resume(job)
+            if number % _AT_ONCE == 0:
+                await self._next_pass()
         self.singleton.settle()
+
+    def _resume(self, job: Job) -> None:
+        if job.state is State.DEPEND:
+            self._restore_dependencies(job)
+            self.engine.depend(job)
+        elif job.state is State.PRIORITY:
+            self.engine.prioritize(job)
+        elif job.state is State.SCHED:
+            self.engine.post(job, "flux-restart")
+        elif job.state is State.RUN:
+            job.exec = IDLE
+            # While a prolog runs a job has not been started; later it may have been.
+            job.reattach = not job.perilogs
+            self.restore_perilogs(job)
+        elif job.state is State.CLEANUP:
+            # What ran it has ended with the instance.
+            job.exec = DONE
+            self.restore_perilogs(job)
+            self.engine.clean(job)
+
+    async def _next_pass(self) -> None:
+        """Until the loop comes by again."""
+        passed = FutureState()
+        passed.ctx = self.handle.core
+        self.timer(0.0, lambda: passed.fulfil(None))
+        await Future(passed)
 
     def restore_perilogs(self, job: Job) -> None:
         """Prologs and epilogs that were running have ended with the instance."""
