@@ -15,8 +15,9 @@ from typing import Any, cast
 import msgspec
 
 from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGFLAG_PRIVATE
-from flux.core.future_state import RpcState
+from flux.core.future_state import FutureState, RpcState
 from flux.core.handle import Flux
+from flux.future import Future
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.job_manager import policy
@@ -36,6 +37,9 @@ from fluxlet.modules.job_manager.singleton import Singleton
 from fluxlet.modules.job_manager.waits import Waits, outcome
 from fluxlet.service import Service
 from fluxlet.soon import Soon
+
+#: Jobs for which something is done before the loop looks after others.
+AT_ONCE = 100
 
 _encode = msgspec.json.Encoder().encode
 
@@ -124,6 +128,13 @@ class Base(Service):
         timer = self.module.reactor.timer(seconds, 0.0, callback)
         timer.start()
         return timer
+
+    async def next_pass(self) -> None:
+        """Until the loop comes by again: for what takes long, which it does AT_ONCE jobs at a time."""
+        passed = FutureState()
+        passed.ctx = self.handle.core
+        self.timer(0.0, lambda: passed.fulfil(None))
+        await Future(passed)
 
     def write_log(self, severity: int, text: str) -> None:
         """Logs."""

@@ -9,7 +9,7 @@ import msgspec
 
 from flux.brokermod import request_handler
 from flux.message import Message
-from fluxlet.modules.job_manager.base import Base
+from fluxlet.modules.job_manager.base import AT_ONCE, Base
 from fluxlet.modules.job_manager.job import DEFAULT, Job
 from fluxlet.modules.job_manager.machine import RUNNING, State
 from fluxlet.payload import cut, decode
@@ -105,16 +105,18 @@ class Control(Base):
         self._done(msg)
 
     @request_handler("raiseall", allow_guest=True)
-    def raise_all(self, msg: Message) -> None:
+    async def raise_all(self, msg: Message) -> None:
         """As raise, for all jobs of a user in some states. Answers `{"count": i, "errors": i}`."""
         request = decode(msg, RaiseAllRequest)
         _check_exception(request.severity, request.type)
         found = [job for job in self._of_user(msg, request.userid, _OWN_EXCEPTIONS) if job.state & request.states]
         if not request.dry_run:
-            for job in found:
+            for number, job in enumerate(found, 1):
                 # The end of one may be the end of another.
                 if job.active:
                     self.engine.exception(job, request.type, request.severity, cut(request.note or ""), msg.userid)
+                if number % AT_ONCE == 0:
+                    await self.next_pass()
         self._done(msg, {"count": len(found), "errors": 0})
 
     def _of_user(self, msg: Message, userid: int, text: str) -> list[Job]:

@@ -13,18 +13,13 @@ from typing import Any
 import msgspec
 
 from flux.core.fluid import f58plain, kvs, parse
-from flux.core.future_state import FutureState
-from flux.future import Future
-from fluxlet.modules.job_manager.base import Base
+from fluxlet.modules.job_manager.base import AT_ONCE, Base
 from fluxlet.modules.job_manager.entries import parse as parse_entry
 from fluxlet.modules.job_manager.job import DONE, IDLE, WAITABLE, Job, apply, new_job
 from fluxlet.modules.job_manager.jobspec import read
 from fluxlet.modules.job_manager.machine import State
 
 READDIR, TREEOBJ = 1, 16
-
-#: Jobs that go on before the loop comes by.
-_AT_ONCE = 100
 
 STOPPED = "Automatically stopped due to restart"
 
@@ -152,8 +147,8 @@ class Restart(Base):
                 if self.plugins.hooks["new"]:
                     self.plugins.tell("new", job)
                 self._resume(job)
-            if number % _AT_ONCE == 0:
-                await self._next_pass()
+            if number % AT_ONCE == 0:
+                await self.next_pass()
         self.singleton.settle()
 
     def _resume(self, job: Job) -> None:
@@ -174,13 +169,6 @@ class Restart(Base):
             job.exec = DONE
             self.restore_perilogs(job)
             self.engine.clean(job)
-
-    async def _next_pass(self) -> None:
-        """Until the loop comes by again."""
-        passed = FutureState()
-        passed.ctx = self.handle.core
-        self.timer(0.0, lambda: passed.fulfil(None))
-        await Future(passed)
 
     def restore_perilogs(self, job: Job) -> None:
         """Prologs and epilogs that were running have ended with the instance."""

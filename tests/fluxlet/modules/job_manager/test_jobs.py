@@ -183,3 +183,14 @@ def test_drain_and_idle(handle: flux.Flux, player: Player, submit: Submit) -> No
     flux.job.cancel(handle, held)
     drain.get()
     assert "clean" in stored(handle, held)[-1]
+
+
+def test_many_jobs_are_canceled_at_once(handle: flux.Flux, submit: Submit) -> None:
+    jobspec = flux.job.JobspecV1.from_command(["true"])
+    futures = [flux.job.submit_async(handle, jobspec, urgency=0) for _ in range(250)]
+    ids = [future.get_id() for future in futures]
+    request = {"dry_run": False, "userid": 0xFFFFFFFF, "states": 62, "severity": 0, "type": "cancel", "note": "all"}
+    assert handle.rpc("job-manager.raiseall", {**request, "dry_run": True}).get() == {"count": 250, "errors": 0}
+    assert handle.rpc("job-manager.raiseall", request).get() == {"count": 250, "errors": 0}
+    assert {names(handle, jobid)[-1] for jobid in ids} == {"clean"}
+    assert error_of(lambda: handle.rpc("job-manager.raiseall", {**request, "severity": 9}).get())[0] == errno.EPROTO
