@@ -11,29 +11,15 @@ from flux.core.codec import dump_payload
 from flux.core.ffi import Chars
 from flux.core.flux_t import FluxT
 from flux.core.future_state import FutureState
+from flux.core.job_names import RESULTS, STATES, UNKNOWN
 from flux.core.kinds import HANDLE, INT, OUT, TEXT, UINT64, function
 from flux.core.table_future import text_of
 from flux.core.table_message import store
 from flux.wrapper import local_error
 
-_STATES = {
-    1: ("NEW", "N"),
-    2: ("DEPEND", "D"),
-    4: ("PRIORITY", "P"),
-    8: ("SCHED", "S"),
-    16: ("RUN", "R"),
-    32: ("CLEANUP", "C"),
-    64: ("INACTIVE", "I"),
-    14: ("PENDING", "PD"),
-    48: ("RUNNING", "RU"),
-    62: ("ACTIVE", "A"),
-}
-_RESULTS = {1: ("COMPLETED", "CD"), 2: ("FAILED", "F"), 4: ("CANCELED", "CA"), 8: ("TIMEOUT", "TO")}
-_UNKNOWN = ("(unknown)", "?")
-
 
 def _name(names: dict[int, tuple[str, str]], value: int, fmt: bytes | None) -> bytes:
-    long, short = names.get(value, _UNKNOWN)
+    long, short = names.get(value, UNKNOWN)
     text = short if fmt in (b"S", b"s") else long
     return (text.lower() if fmt in (b"l", b"s") else text).encode()
 
@@ -47,22 +33,22 @@ def _number(names: dict[int, tuple[str, str]], text: bytes | None) -> int:
 
 @function("flux_job_statetostr", INT, TEXT)
 def _statetostr(state: int, fmt: bytes | None) -> bytes:
-    return _name(_STATES, state, fmt)
+    return _name(STATES, state, fmt)
 
 
 @function("flux_job_resulttostr", INT, TEXT)
 def _resulttostr(result: int, fmt: bytes | None) -> bytes:
-    return _name(_RESULTS, result, fmt)
+    return _name(RESULTS, result, fmt)
 
 
 @function("flux_job_strtostate", TEXT, OUT, failure=-1)
 def _strtostate(text: bytes | None, out: Any) -> int:
-    return store(out, _number(_STATES, text))
+    return store(out, _number(STATES, text))
 
 
 @function("flux_job_strtoresult", TEXT, OUT, failure=-1)
 def _strtoresult(text: bytes | None, out: Any) -> int:
-    return store(out, _number(_RESULTS, text))
+    return store(out, _number(RESULTS, text))
 
 
 @function("flux_job_id_parse", TEXT, OUT, failure=-1)

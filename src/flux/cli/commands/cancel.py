@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -10,6 +9,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from flux.cli.argparse import FluxArgumentParser
+from flux.cli.jobid import jobid_argument
 from flux.util import CLIMain
 
 LOGGER = logging.getLogger("flux-cancel")
@@ -35,15 +35,6 @@ _ACTIVE = 62
 _ALL_USERS = 0xFFFFFFFF
 
 
-def _jobid(text: str) -> Any:
-    from flux.job.JobID import JobID
-
-    try:
-        return JobID(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"invalid JobID value: '{text}'") from None
-
-
 def parser() -> FluxArgumentParser:
     """The options."""
     result = FluxArgumentParser(prog="flux-cancel", description="Cancel jobs")
@@ -61,7 +52,7 @@ def parser() -> FluxArgumentParser:
         help="List of job states to target (implies --all)",
     )
     add("-m", "--message", metavar="NOTE", help="Set an optional message as part of the cancellation")
-    add("JOBID...", type=_jobid, nargs="*", help="Jobs to cancel")
+    add("JOBID...", type=jobid_argument, nargs="*", help="Jobs to cancel")
     return result
 
 

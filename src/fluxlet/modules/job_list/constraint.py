@@ -16,9 +16,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from flux.core.job_names import RESULTS, STATES
 from flux.hostlist import Hostlist
 from flux.idset import IDset
-from flux.job._names import RESULTS, STATES
 from fluxlet.modules.job_list.job import CLEANUP, INACTIVE, LISTED, RUN, Job
 from fluxlet.modules.job_list.order import Inactive
 

@@ -10,7 +10,7 @@ from typing import Any
 from flux.cli.options import Parsed
 from flux.cli.tool import Failure, connect, show, text_of
 from flux.core.handle import Flux
-from flux.job._names import STATES
+from flux.core.job_names import STATES
 from flux.job.JobID import JobID
 
 __all__ = ["Failure", "handle", "jobid", "number", "show", "signum", "states", "text_of", "userid"]

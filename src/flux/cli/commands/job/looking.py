@@ -11,7 +11,7 @@ from flux.cli.commands.job.common import Failure, compact, handle, jobid, number
 from flux.cli.options import Parsed, UsageError
 from flux.constants import FLUX_JOB_LOOKUP_CURRENT
 from flux.core import fluid
-from flux.job._names import STATES
+from flux.core.job_names import STATES
 from flux.job._requests import wire_id
 
 _UNLIMITED = 4294967295

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from flux.cli.argparse import FluxArgumentParser
+from flux.cli.jobid import jobid_argument
 from flux.util import CLIMain, ColorAction, FilterAction, FilterActionSetUpdate, FilterActionUser, FilterTrueAction
 
 LOGGER = logging.getLogger("flux-jobs")
@@ -20,15 +21,6 @@ EXAMPLES = (
     ("flux jobs -o '{id.f58:>12} {name} {result} {runtime!F}'", "What you want to see of each."),
 )
 SEE_ALSO = ("run", "submit", "cancel", "job")
-
-
-def _jobid(text: str) -> Any:
-    from flux.job.JobID import JobID
-
-    try:
-        return JobID(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"invalid JobID value: '{text}'") from None
 
 
 def parser() -> FluxArgumentParser:
@@ -65,7 +57,7 @@ def parser() -> FluxArgumentParser:
     add("--stats", action="store_true", help="Print job statistics before the list")
     add("--stats-only", action="store_true", help="Print statistics only; exit code 1 if there are no active jobs")
     add("--from-stdin", action="store_true", help=argparse.SUPPRESS)
-    add("JOBID", type=_jobid, nargs="*", help="List specific jobs")
+    add("JOBID", type=jobid_argument, nargs="*", help="List specific jobs")
     result.set_defaults(filtered=False, filtereduser=False)
     return result
 
