@@ -35,6 +35,8 @@ class DriverError(Exception):
 def main() -> int:
     """Runs `sys.argv`; returns the exit code."""
     gc.disable()
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        _fill_standard_streams()
     try:
         return _run(sys.argv[1:])
     except DriverError as exc:
@@ -47,6 +49,17 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         return 128 + signal.SIGINT
+
+
+def _fill_standard_streams() -> None:
+    """Opens /dev/null where there is no standard stream: a connection would get that number, and be taken for it."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, fd)
+            if null != fd:
+                os.close(null)
+            setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))  # noqa: SIM115  # for as long as we run
 
 
 def _run(words: list[str]) -> int:

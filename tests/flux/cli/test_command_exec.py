@@ -186,6 +186,20 @@ def test_a_reader_that_leaves_ends_it(run: Callable[..., subprocess.CompletedPro
     assert (done.stdout, done.stderr, done.returncode) == ("y\ny\ny\n", "", 0)
 
 
+@pytest.mark.parametrize(
+    ("line", "stdout"),
+    [
+        ("flux exec -r 1 cat <&-; echo $?", "0\n"),
+        ("flux exec -r 1 echo hi >&-; echo $?", "0\n"),
+        ("flux exec -r 1 sh -c 'echo err >&2; echo out' 2>&-; echo $?", "out\n0\n"),
+    ],
+)
+def test_without_a_standard_stream(
+    run: Callable[..., subprocess.CompletedProcess[str]], line: str, stdout: str
+) -> None:
+    assert run(line).stdout == stdout
+
+
 def test_a_terminal_as_input(environ: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "fluxlet.cmd.driver", "exec", "-r", "1", "cat"]
