@@ -25,7 +25,7 @@ from flux.modprobe import (
     rank_conditional,
     task,
 )
-from fluxlet.broker.builtins import ARGUMENTS, FIRST, LISTED, ONLY_RANK_0
+from fluxlet.broker.builtins import ARGUMENTS, FIRST, LISTED, ON_DEMAND, ONLY_RANK_0
 
 
 class Surroundings:
@@ -343,8 +343,14 @@ def test_our_description_agrees_with_the_order_in_which_an_instance_loads() -> N
     modprobe = Modprobe()
     modprobe.add_modules(Path(conf_builtin_get("datadir")) / "modprobe" / "modprobe.toml")
     order = [name for name in LISTED if name not in FIRST]
-    assert {module.name for module in modprobe.modules()} <= set(order)
+    assert {module.name for module in modprobe.modules()} <= {*order, *ON_DEMAND}
+    for service, name in (("sched", "sched-simple"), ("content-backing", "content-sqlite")):
+        assert modprobe.taskdb.get(service).name == name
+        for module in modprobe.taskdb.get_all(service)[1:]:
+            modprobe.disable(module.name)
     for module in modprobe.modules():
+        if module.disabled:
+            continue
         assert (str(module.ranks) == "0") == (module.name in ONLY_RANK_0)
         assert module.args == ARGUMENTS.get(module.name, [])
         for other in (*module.after, *module.requires):
@@ -527,3 +533,14 @@ def test_rc1_and_rc3_of_the_command_are_those_of_the_instance(tmp_path: Path) ->
     assert out.splitlines()[:1] == [f"running {script}"]
     assert out.splitlines()[2:] == sorted(name for name in FIRST if name in LISTED)
     assert (tmp_path / "loaded").read_text().split() == sorted(LISTED)
+
+
+def test_rc1_of_the_command_takes_the_alternatives(tmp_path: Path) -> None:
+    rc1 = f"{sys.executable} -m fluxlet modprobe rc1"
+    words = ["-Scontent.backing-module=content-files", "--conf=modules.alternatives.sched=sched-fifo"]
+    command = f"{sys.executable} -m fluxlet module list"
+    out, err, code = flux("", "start", f"-Sbroker.rc1_path={rc1}", *words, command)
+    assert (err, code) == ("", 0)
+    names = {line.split()[0] for line in out.splitlines()}
+    assert {"content-files", "sched-fifo", "job-exec"} <= names
+    assert not {"content-sqlite", "sched-simple", "sched-backfill"} & names

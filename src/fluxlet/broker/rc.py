@@ -114,6 +114,11 @@ class Rc:
         self.stopping = False
         """No more modules are to be loaded: rc1 ends when the one that is being loaded has been."""
 
+    @property
+    def _backing(self) -> str:
+        """The module that keeps what content has."""
+        return self._broker.attributes.visible.get("content.backing-module", "content-sqlite")
+
     async def run(self, name: str) -> int:
         """Does it, and returns an exit code.
 
@@ -148,7 +153,7 @@ class Rc:
             if self.stopping:
                 return 128 + SIGHUP
             args = load.args
-            if restore is not None and load.module == "content-sqlite":
+            if restore is not None and load.module == self._backing:
                 args = [*args, "truncate"]
             if restore is not None and load.module == "kvs":
                 code = await self._restore(restore, complain)
@@ -169,7 +174,7 @@ class Rc:
         for module in reversed(list(self._broker.modules.values())):
             if module.internal or module.name in FIRST or module.name not in self._broker.modules:
                 continue
-            if module.name == "content-sqlite" and had_kvs:
+            if module.name == self._backing and had_kvs:
                 code = await self._dump(complain) or code
             try:
                 await self._handle.rpc("module.remove", {"name": module.name})

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from flux.modprobe import Context, Module, run_all_rc_scripts, task
-from fluxlet.broker.builtins import FIRST, LISTED
+from fluxlet.broker.builtins import FIRST, LISTED, ON_DEMAND
 
 
 def setup(context: Context) -> None:
@@ -19,7 +19,10 @@ def setup(context: Context) -> None:
             if not modprobe.has_task(name):
                 modprobe.add_task(Module({"name": name, "after": previous}))
             previous = [name]
-    context.load_modules(module.name for module in modprobe.modules())
+    names = [module.name for module in modprobe.modules() if module.name not in ON_DEMAND]
+    # By what they are for: somebody may want another one, and nobody two.
+    services = {"content-sqlite": "content-backing", "sched-simple": "sched"}
+    context.load_modules(services.get(name, name) for name in names)
 
 
 @task("startlog", ranks="0", needs=["kvs"], after=["kvs"])
