@@ -16,6 +16,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from fluxlet.shell import events
+from fluxlet.shell.later import Later
 
 if TYPE_CHECKING:
     from flux.core.future_state import RpcState
@@ -47,22 +48,22 @@ class Committer:
         self.connection = connection
         self.failed = failed
         self.in_flight = 0
-        self._due: list[GuestLog] = []
+        self._due: Later[GuestLog] = Later(reactor, _DELAY, self._now)
         self._waiting: deque[GuestLog] = deque()
-        self._timer: Timer = reactor.timer(_DELAY, 0.0, self.flush)
 
     def soon(self, log: GuestLog) -> None:
         """`log` has something to commit."""
-        self._due.append(log)
-        if not self._timer.active:
-            self._timer.start()
+        self._due.add(log)
 
-    def flush(self) -> None:
-        """Commits all that is due."""
-        due, self._due = self._due, []
-        for log in due:
-            log.due = False
-            log.commit()
+    def forget(self, log: GuestLog) -> None:
+        """What was in `log` has been taken."""
+        log.due = False
+        self._due.discard(log)
+
+    @staticmethod
+    def _now(log: GuestLog) -> None:
+        log.due = False
+        log.commit()
 
     def commit(self, log: GuestLog) -> None:
         """Commits what is in `log`, or does so when there is room."""
@@ -150,9 +151,14 @@ class GuestLog:
         self._added(len(data))
 
     def begin(self, text: str) -> None:
-        """Puts a line in front of all others; nothing has been committed yet."""
+        """Puts a line in front of all others; nothing has been committed yet. It waits for more, or for `touch`."""
         self._entries.insert(0, text)
-        self._added(len(text))
+        self.size += len(text)
+
+    def touch(self) -> None:
+        """What is there is worth a commit, though it may be only the beginning."""
+        if self.size:
+            self._added(0)
 
     def add(self, name: str, context: str) -> None:
         """Adds an entry; `context` is JSON text."""
@@ -177,6 +183,8 @@ class GuestLog:
         self.size = 0
         if self._timer is not None:
             self._timer.stop()
+        if self.due:
+            self.committer.forget(self)
         return text
 
     def commit(self) -> None:

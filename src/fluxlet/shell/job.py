@@ -489,6 +489,7 @@ class Job:
         self.server.report(f'{{"id":{self.id},"type":"start",{texts}}}')
         self._lines.clear()
         self._input_header = ""
+        self.output_log.touch()
 
     def report_lines(self) -> None:
         """What has come for exec.eventlog since then."""

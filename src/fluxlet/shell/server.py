@@ -4,8 +4,8 @@
 
 Rules:
 - Reports of all jobs that come about in one pass of the loop travel as one message.
-- A job's tasks are not watched for the first few milliseconds of their lives. What has ended by then, and most of what
-  is short has, is read once, and reported as started and ended at once.
+- A job's tasks are not watched for the first few milliseconds of their lives, and not reported for some more. What has
+  ended by then, and most of what is short has, is read once, and reported as started and ended at once.
 - Tasks are waited for by SIGCHLD, all that have ended together. A child that is no task is an orphan of a job's:
   it is ended when its job has.
 - When the broker goes, so do we, and nothing of ours stays.
@@ -36,6 +36,7 @@ from fluxlet.shell.environment import Place
 from fluxlet.shell.guestlog import Committer
 from fluxlet.shell.job import Job, StartJob
 from fluxlet.shell.keeper import children
+from fluxlet.shell.later import Later
 from fluxlet.shell.options import ShellError
 from fluxlet.shell.rlimits import own, raise_descriptors
 from fluxlet.shell.spawn import Spawner, kill_group
@@ -45,8 +46,9 @@ if TYPE_CHECKING:
     from flux.core.future_state import RpcState
     from fluxlet.shell.task import Task
 
-#: How long a job's tasks are left alone, in seconds.
-_FRESH = 0.003
+#: How long a job's tasks are not watched, and how long their start is not reported, in seconds.
+_UNWATCHED = 0.003
+_UNREPORTED = 0.01
 #: When, after the end of a job, its orphans are looked for.
 _SWEEP = 0.1
 
@@ -103,8 +105,8 @@ class ShellServer:
         """Jobs with children of ours that are no tasks."""
         self._starting: deque[StartJob] = deque()
         self._launch = self.reactor.timer(0.0, 0.0, self._launch_one)
-        self._fresh: dict[int, Job] = {}
-        self._fresh_timer = self.reactor.timer(_FRESH, 0.0, self._not_fresh_any_more)
+        self._unwatched: Later[Job] = Later(self.reactor, _UNWATCHED, self._watch)
+        self._unreported: Later[Job] = Later(self.reactor, _UNREPORTED, Job.report_start)
         self._reports: list[str] = []
         self._gone: list[str] = []
         self._lines: dict[int, Job] = {}
@@ -172,13 +174,13 @@ class ShellServer:
     def fresh(self, job: Job) -> None:
         """A job's tasks have just been started."""
         if not job.ended:
-            self._fresh[job.id] = job
-            if not self._fresh_timer.active:
-                self._fresh_timer.start()
+            self._unwatched.add(job)
+            self._unreported.add(job)
 
     def not_fresh(self, job: Job) -> None:
         """Its tasks have ended already."""
-        self._fresh.pop(job.id, None)
+        self._unwatched.discard(job)
+        self._unreported.discard(job)
 
     def lines_soon(self, job: Job) -> None:
         """The job has lines for exec.eventlog, unless its end comes first."""
@@ -189,7 +191,8 @@ class ShellServer:
         self.jobs.pop(job.id, None)
         if self.services.pop(job.service, None) is not None:
             self._gone.append(job.service)
-        self._fresh.pop(job.id, None)
+        self._unwatched.discard(job)
+        self._unreported.discard(job)
         self._lines.pop(job.id, None)
         self.others.discard(job)
         self.sweep_soon()
@@ -280,12 +283,9 @@ class ShellServer:
 
     # Time passes.
 
-    def _not_fresh_any_more(self) -> None:
-        fresh, self._fresh = self._fresh, {}
-        for job in fresh.values():
-            job.report_start()
-            for task in job.tasks:
-                task.watch(self.reactor)
+    def _watch(self, job: Job) -> None:
+        for task in job.tasks:
+            task.watch(self.reactor)
 
     def _send_reports(self) -> None:
         if self._lines:

@@ -27,6 +27,7 @@ from fluxlet.modules.job_exec.resident import Resident
 from fluxlet.modules.job_exec.testexec import TestExec, override
 from fluxlet.payload import decode
 from fluxlet.service import Service, authorized
+from fluxlet.shell.later import Later
 
 #: What is written to a job's exec.eventlog waits this long for more, in seconds.
 _DELAY = 0.01
@@ -92,8 +93,7 @@ class JobExec(Service):
         self.bulk = Bulk(self)
         self.testexec = TestExec(self)
         self.losses = Losses(self)
-        self._unflushed: dict[int, ExecJob] = {}
-        self._flush_timer = self.module.reactor.timer(_DELAY, 0.0, self._flush)
+        self._unflushed: Later[ExecJob] = Later(self.module.reactor, _DELAY, self.guests.flush)
 
     async def start_service(self) -> None:
         """Offers our service to job-manager, if that is there."""
@@ -105,7 +105,7 @@ class JobExec(Service):
 
     def stop_service(self) -> None:
         """Lets go of everything; what runs is ended by the module job-shell."""
-        self._flush_timer.stop()
+        self._unflushed.stop()
         self.guests.stop()
         self.resident.stop()
         for job in self.jobs.values():
@@ -233,7 +233,7 @@ class JobExec(Service):
 
     def _save(self, job: ExecJob) -> None:
         self._let_go(job)
-        self._unflushed.pop(job.id, None)
+        self._unflushed.discard(job)
         job.log("done")
         self.guests.close(job, lambda: self.event(job, Event.SAVED))
 
@@ -377,14 +377,7 @@ class JobExec(Service):
 
     def flush_soon(self, job: ExecJob) -> None:
         """What has been logged is to be committed."""
-        self._unflushed[job.id] = job
-        if not self._flush_timer.active:
-            self._flush_timer.start()
-
-    def _flush(self) -> None:
-        jobs, self._unflushed = self._unflushed, {}
-        for job in jobs.values():
-            self.guests.flush(job)
+        self._unflushed.add(job)
 
     # Shells.
 
