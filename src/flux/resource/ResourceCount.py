@@ -82,9 +82,12 @@ class ResourceCount:
         body = text[1:-1] if text.startswith("[") and text.endswith("]") else text
         if "," in body:
             values = IDset(body)
-            numbers = list(values)
-            cls._check(numbers[0], numbers[-1])
-            return cls(numbers[0], numbers[-1], values)
+            if not 0 < values.count() <= _MOST_VALUES:
+                raise ValueError(
+                    f"RFC 14 count: {values.count()} values in '{text}', where 1 to {_MOST_VALUES} will do"
+                )
+            cls._check(values.first(), values.last())
+            return cls(values.first(), values.last(), values)
         span, *rest = body.split(":")
         operand = int(rest[0]) if rest else 1
         operator = rest[1] if len(rest) > 1 else "+"

@@ -15,6 +15,9 @@ from flux.idset import IDset
 if TYPE_CHECKING:
     from flux.resource.Rv1Set import Node, Rv1Set
 
+#: Lists of more hosts than these are searched as they are, rather than taken apart.
+_MANY_HOSTS = 1 << 16
+
 #: Called with a set, a rank of it, and what that rank has.
 Matcher = Callable[["Rv1Set", int, "Node"], bool]
 
@@ -69,13 +72,17 @@ def _properties(operands: Sequence[Any]) -> Matcher:
 
 
 def _hostlist(operands: Sequence[Any]) -> Matcher:
-    hosts = {host for text in operands for host in Hostlist(text)}
-    return lambda rset, rank, node: (node.host or f"rank{rank}") in hosts
+    lists = [Hostlist(text) for text in operands]
+    if sum(map(len, lists)) > _MANY_HOSTS:
+        return lambda rset, rank, node: any((node.host or f"rank{rank}") in hosts for hosts in lists)
+    names = {host for hosts in lists for host in hosts}
+    return lambda rset, rank, node: (node.host or f"rank{rank}") in names
 
 
 def _ranks(operands: Sequence[Any]) -> Matcher:
-    wanted = {rank for text in operands for rank in IDset(text)}
-    return lambda rset, rank, node: rank in wanted
+    # Not taken apart: a set may be of two billion ranks.
+    wanted = [IDset(text) for text in operands]
+    return lambda rset, rank, node: any(rank in ranks for ranks in wanted)
 
 
 _MAKERS: dict[str, Callable[[Sequence[Any]], Matcher]] = {

@@ -43,3 +43,8 @@ def test_what_is_no_count_is_refused(spec: Any) -> None:
 def test_powers_beyond_all_bounds_end() -> None:
     count = ResourceCount.from_count_spec({"min": 2, "max": 1 << 40, "operator": "^", "operand": 60})
     assert str(count.values) == "2"
+
+
+def test_a_set_of_billions_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="values in '1,5-2147483647'"):
+        ResourceCount.from_count_spec("1,5-2147483647")

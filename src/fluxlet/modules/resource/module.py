@@ -362,14 +362,14 @@ class Resource(Service):
         """The ranks that a request names. Raises OSError(EINVAL)."""
         text = cut(text)
         try:
-            ranks = set(IDset(text))
+            ranks = IDset(text)
         except ValueError:
-            ranks = self._ranks_on(text, "invalid targets")
-        if not ranks:
+            return self._ranks_on(text, "invalid targets")
+        if not ranks.count():
             raise OSError(errno.EINVAL, "idset is empty")
-        if max(ranks) >= self.size:
+        if ranks.last() >= self.size:
             raise OSError(errno.EINVAL, "idset is out of range")
-        return ranks
+        return set(ranks)
 
     def _ranks_on(self, text: str, what: str) -> set[int]:
         try:

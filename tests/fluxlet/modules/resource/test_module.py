@@ -51,6 +51,7 @@ def eventlog(handle: flux.Flux) -> list[EventLogEvent]:
         ("drain", {}, 71),
         ("drain", {"targets": ""}, (22, "idset is empty")),
         ("drain", {"targets": "9"}, (22, "idset is out of range")),
+        ("drain", {"targets": "0-2147483647"}, (22, "idset is out of range")),
         ("drain", {"targets": "n9"}, (22, "invalid targets: invalid hosts: n9")),
         ("drain", {"targets": "["}, (22, "invalid targets: Invalid hostlist: '['")),
         ("drain", {"targets": "0", "mode": "x"}, (22, "Invalid mode specified")),

@@ -45,6 +45,9 @@ def jobspec(constraints: Any = None, **slot: Any) -> bytes:
         ({"or": [{"properties": ["a"]}, {"ranks": ["3"]}]}, 0b1011),
         ({"not": [{"properties": ["a"]}, {"properties": ["b"]}]}, 0b1101),
         ({"properties": ["a"], "ranks": ["1-3"]}, 0b0010),
+        # Nobody is to wait while these are taken apart.
+        ({"ranks": ["1-2147483647"]}, 0b1110),
+        ({"hostlist": ["n[0-1000000]", "m[0-1000000]"]}, 0b1111),
     ],
 )
 def test_ranks_that_a_constraint_lets_in(constraints: Any, ranks: int) -> None:
