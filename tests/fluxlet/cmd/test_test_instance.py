@@ -9,19 +9,17 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 import flux
 from fluxlet.cmd.test_instance import process_mapping
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 FLUX = str(Path(sys.executable).parent / "flux")
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -40,16 +38,6 @@ def start(environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [FLUX, "start", *words], env=environ, timeout=PATIENCE, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"waited in vain for {what}")
 
 
 def test_commands_of_flux_overlay_on_a_chain_print_what_the_reference_prints(environ: dict[str, str]) -> None:

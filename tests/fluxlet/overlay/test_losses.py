@@ -6,19 +6,17 @@ import errno
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from waiting import gone, wait_until
 
 import flux
 from flux.constants import FLUX_RPC_STREAMING
 from fluxlet.testing import Instance
 
 SIZE = 8
-PATIENCE = 30.0
 
 
 @pytest.fixture
@@ -26,24 +24,6 @@ def tree() -> Iterator[Instance]:
     """Eight brokers in a binary tree."""
     with Instance(SIZE, attributes={"tbon.topo": "kary:2"}, env={"SHELL": "/bin/sh"}) as instance:
         yield instance
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"waited in vain for {what}")
-
-
-def gone(pid: int) -> bool:
-    """True if a process has ended; waited for or not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
 
 
 def watch(handle: flux.Flux, rank: int) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import zmq
 from played_child import PlayedChild
+from waiting import PATIENCE, wait_until
 
 from flux.message import Message
 from flux.reactor import Reactor
@@ -26,7 +27,6 @@ from fluxlet.overlay.zmq import Transport
 from fluxlet.testing import Instance
 
 VECTORS = Path(__file__).parents[2] / "vectors"
-PATIENCE = 30.0
 
 
 class Parent(Instance):
@@ -54,16 +54,6 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parent]:
     instance = Parent(tmp_path_factory.mktemp("t"))
     with instance:
         yield instance
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"waited in vain for {what}")
 
 
 def child_of(parent: Parent) -> dict[str, Any]:
