@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 from collections import deque
 from functools import lru_cache
-from syslog import LOG_ERR
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +25,13 @@ import msgspec
 from flux.brokermod import request_handler
 from flux.constants import FLUX_NODEID_UPSTREAM
 from flux.core.fluid import kvs, timestamp
-from flux.core.future_state import RpcState
 from flux.core.handle import Flux
 from flux.job._sign import unwrap
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.job_ingest import checks, settings
 from fluxlet.modules.job_ingest.ids import MAX_GENERATOR, Ids
+from fluxlet.modules.job_ingest.sending import Sending
 from fluxlet.modules.job_manager.batch import Commit, Op, Value
 from fluxlet.payload import read_object
 from fluxlet.service import Service
@@ -57,12 +56,6 @@ class SubmitRequest(msgspec.Struct):
     flags: int
 
 
-class SubmitErrors(msgspec.Struct):
-    """Payload of the response to job-manager.submit."""
-
-    errors: list[tuple[int, str]]
-
-
 class Submission(msgspec.Struct, eq=False):
     """A job on its way through the pipeline."""
 
@@ -76,7 +69,6 @@ class Submission(msgspec.Struct, eq=False):
 
 
 _decode_request = msgspec.json.Decoder(SubmitRequest).decode
-_decode_errors = msgspec.json.Decoder(SubmitErrors).decode
 _encode = msgspec.json.Encoder().encode
 _refusal = "could not unwrap jobspec: Invalid argument"
 
@@ -338,75 +330,3 @@ class JobIngest(Service):
             ]
         )
         Sending(self, batch, b'{"jobs":[%b]}\0' % jobs, pipelined=self.broker.rank == 0).begin(commit)
-
-
-class Sending:
-    """A batch that is being stored and told to the job manager.
-
-    Args:
-        service: the module.
-        batch: the jobs.
-        jobs: the payload of job-manager.submit.
-        pipelined: the job manager may be told before the transaction has ended.
-    """
-
-    def __init__(self, service: JobIngest, batch: list[Submission], jobs: bytes, pipelined: bool) -> None:
-        self.service = service
-        self.batch = batch
-        self.jobs = jobs
-        self.pipelined = pipelined
-        self.failure: tuple[int, str | None] | None = None
-        self.errors: dict[int, str] = {}
-        self.left = 2  # answers that are to come
-
-    def begin(self, commit: bytes) -> None:
-        """Sends the transaction, and what may be sent without waiting for it."""
-        self.service.ask(b"kvs.commit", commit, self._committed)
-        if self.pipelined:
-            self._submit()
-
-    def _submit(self) -> None:
-        self.service.ask(b"job-manager.submit", self.jobs, self._submitted)
-
-    def _committed(self, state: RpcState) -> None:
-        if state.errnum:
-            self.failure = (state.errnum, state.errtext or "the job cannot be stored")
-        if self.pipelined:
-            self._one_done()
-        elif self.failure is None:
-            self.left -= 1
-            self._submit()
-        else:
-            self._answer()
-
-    def _submitted(self, state: RpcState) -> None:
-        if state.errnum:
-            self.failure = self.failure or (state.errnum, state.errtext or "the job manager cannot take jobs")
-        else:
-            self.errors = dict(_decode_errors(state.value.raw[:-1]).errors)
-        self._one_done()
-
-    def _one_done(self) -> None:
-        self.left -= 1
-        if not self.left:
-            self._answer()
-
-    def _answer(self) -> None:
-        service = self.service
-        refused = []
-        for submission in self.batch:
-            if self.failure is not None:
-                service.handle.respond_error(submission.msg, *self.failure)
-            elif submission.id in self.errors:
-                service.handle.respond_error(submission.msg, errno.EINVAL, self.errors[submission.id])
-                refused.append(submission.id)
-            else:
-                service.answer(submission.msg, b'{"id":%d}\0' % submission.id)
-        if refused:
-            ops = [Op(kvs(jobid), 0, None) for jobid in refused]
-            service.ask(b"kvs.commit", _encode(Commit(ops)) + b"\0", self._removed)
-
-    def _removed(self, state: RpcState) -> None:
-        if state.errnum:
-            text = f"what is left of refused jobs cannot be removed: kvs.commit: {state.errtext or state.errnum}"
-            self.service.broker.log.write(LOG_ERR, text, self.service.name)

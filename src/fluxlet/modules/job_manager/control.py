@@ -11,7 +11,7 @@ from flux.brokermod import request_handler
 from flux.message import Message
 from fluxlet.modules.job_manager.base import AT_ONCE, Base
 from fluxlet.modules.job_manager.job import DEFAULT, Job
-from fluxlet.modules.job_manager.machine import RUNNING, State
+from fluxlet.modules.job_manager.machine import RUNNING
 from fluxlet.payload import cut, decode
 from fluxlet.service import authorized
 
@@ -199,7 +199,3 @@ class Control(Base):
         """Answers; what has happened, whoever follows the journal hears before."""
         self.journal.flush()
         self.handle.respond(msg, payload)
-
-    def active(self, *states: State) -> list[Job]:
-        """The jobs in some states."""
-        return [job for job in self.engine.jobs.values() if job.state in states]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from flux.core.handle import Flux
 from flux.core.remote_process import STDERR, STDOUT, RemoteProcess
@@ -94,7 +93,3 @@ def ranks_of(R: bytes | None) -> list[int]:
 def job_environment(jobid: int, userid: int, **more: str) -> dict[str, str]:
     """What such commands find in their environment (spec 06, section 12)."""
     return {"FLUX_JOB_ID": str(jobid), "FLUX_JOB_USERID": str(userid), **more}
-
-
-#: A started timer, which has `stop`.
-Timer = Any
