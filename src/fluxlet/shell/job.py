@@ -310,6 +310,8 @@ class Job:
             launch.start_all(self)
         except ShellError as exc:
             self.fail(exc)
+        except ValueError as exc:  # a word or a variable that no process can have
+            self.fail(ShellError(str(exc)))
         self.server.fresh(self)
         self._end_if_done()
 
@@ -388,7 +390,12 @@ class Job:
         if name != "data" or stream not in ("stdout", "stderr") or not isinstance(task, str):
             raise OSError(errno.EPROTO, "bad output")
         if isinstance(data, str):
-            raw = a2b_base64(data) if context.get("encoding") == "base64" else data.encode("utf-8", "surrogateescape")
+            try:
+                raw = data.encode("utf-8", "surrogateescape")
+                if context.get("encoding") == "base64":
+                    raw = a2b_base64(raw)
+            except ValueError:
+                raise OSError(errno.EPROTO, "bad output") from None
             self.output.collect(stream, task, raw)
         if context.get("eof"):
             self.output_log.add("data", events.eof_context(stream, task))

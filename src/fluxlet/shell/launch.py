@@ -87,7 +87,10 @@ def _start(job: Job, task: Task, affinity: CpuAffinity | None, terminal: bool) -
     if gpus is not None:
         env["CUDA_VISIBLE_DEVICES"] = gpus
         env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    for name, template in options.get(job.options, "env-expand", {}).items():
+    templates = job.options.get("env-expand", {})
+    if not isinstance(templates, dict):
+        raise ShellError("invalid value for option env-expand: an object is expected")
+    for name, template in templates.items():
         env[name] = job.expand(str(template), index)
     argv: Sequence[str] = [job.expand(word, index) for word in job.jobspec.tasks[0].command]
     actions: list[tuple[Any, ...]] = []
@@ -102,6 +105,9 @@ def _start(job: Job, task: Task, affinity: CpuAffinity | None, terminal: bool) -
         bound = affinity.of_task(index) if affinity is not None else None
         path = environment.find_program(argv[0], env)
         task.pid = server.spawner.start(path, argv, env, actions, bound, job.own_groups or terminal)
+    except ValueError:
+        task.close()
+        raise
     except OSError as exc:
         code = {errno.ENOENT: 127, errno.EACCES: 126, errno.EPERM: 126}.get(exc.errno or 0, 1)
         text = f"task {task.rank} (host {job.hostname}): start failed: {argv[0]}: {exc.strerror}"
@@ -152,7 +158,14 @@ def _with_pmi(job: Job, task: Task, actions: list[tuple[Any, ...]], theirs: list
     own, child = socket.socketpair()
     fd = child.detach()
     theirs.append(fd)
-    task.pmi = PmiLink(job.server.reactor, own, lambda line: job.pmi.line(task, line))
+
+    def on_line(line: str) -> None:
+        try:
+            job.pmi.line(task, line)
+        except ShellError as exc:
+            job.fail(exc)
+
+    task.pmi = PmiLink(job.server.reactor, own, on_line)
     # The child's number is one that none of what is still to be handed over has.
     number = max(theirs) + 1
     actions.append((os.POSIX_SPAWN_DUP2, fd, number))

@@ -32,7 +32,8 @@ def slots(jobspec: Jobspec, execution: Execution, nnodes: int) -> int:
         return execution.nslots
     found = {vertex.get("type"): vertex for vertex in vertices(jobspec.resources)}
     slot = found.get("slot", {}).get("count", 1)
-    count = slot if isinstance(slot, int) else int(slot.get("min", 1)) if isinstance(slot, dict) else 1
+    least = slot.get("min") if isinstance(slot, dict) else slot
+    count = least if isinstance(least, int) else 1
     return max(1, count * nnodes if "node" in found else count)
 
 

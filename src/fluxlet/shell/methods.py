@@ -99,10 +99,17 @@ def _input(job: Job, msg: Message) -> None:
     from flux.idset import IDset
 
     value = _object(msg)
-    text = value.get("data", "")
-    data = a2b_base64(text) if value.get("encoding") == "base64" else text.encode("utf-8", "surrogateescape")
-    ranks = None if value.get("rank") == "all" else frozenset(IDset(value["rank"]))
-    job.feed(ranks, data, bool(value.get("eof")))
+    text, ranks = value.get("data", ""), value.get("rank")
+    if not isinstance(text, str) or not isinstance(ranks, str):
+        raise OSError(errno.EPROTO, "bad input")
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+        if value.get("encoding") == "base64":
+            data = a2b_base64(data)
+        chosen = None if ranks == "all" else frozenset(IDset(ranks))
+    except ValueError:
+        raise OSError(errno.EPROTO, "bad input") from None
+    job.feed(chosen, data, bool(value.get("eof")))
 
 
 def _pmi_exchange(job: Job, msg: Message) -> None:

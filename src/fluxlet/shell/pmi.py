@@ -134,11 +134,11 @@ class Server:
     def _put(self, task: int, args: dict[str, str]) -> str:
         name, key, value = args["kvsname"], args["key"], args["value"]
         code = 0
-        if len(name.encode()) >= KVSNAME_MAX:
+        if _size(name) >= KVSNAME_MAX:
             code = _INVALID_NAME_LENGTH
-        elif len(key.encode()) >= KEYLEN_MAX:
+        elif _size(key) >= KEYLEN_MAX:
             code = _INVALID_KEY_LENGTH
-        elif len(value.encode("utf-8", "surrogateescape")) >= VALLEN_MAX:
+        elif _size(value) >= VALLEN_MAX:
             code = _INVALID_VALUE_LENGTH
         elif key.startswith(LOCAL):
             self._known[key] = value
@@ -148,9 +148,9 @@ class Server:
 
     def _get(self, task: int, args: dict[str, str]) -> str:
         name, key = args["kvsname"], args["key"]
-        if len(name.encode()) >= KVSNAME_MAX:
+        if _size(name) >= KVSNAME_MAX:
             return f"cmd=get_result rc={_INVALID_NAME_LENGTH}\n"
-        if len(key.encode()) >= KEYLEN_MAX:
+        if _size(key) >= KEYLEN_MAX:
             return f"cmd=get_result rc={_INVALID_KEY_LENGTH}\n"
         value = self._known.get(key) if name == self.kvsname else None
         if value is None:
@@ -165,6 +165,10 @@ class Server:
 
     def _abort(self, task: int, args: dict[str, str]) -> str:
         raise AbortError(args.get("error_msg") or "aborted")
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
 
 
 class LineReader:

@@ -159,6 +159,8 @@ class Terminal:
                 raise OSError(errno.EPROTO, "bad terminal data") from None
             self.type(data)
         elif kind == "resize":
+            if "winsize" not in value:
+                raise OSError(errno.EPROTO, "bad terminal size")
             self._winsize(value)
             self._tell({"type": "resize", "winsize": value["winsize"]})
         elif kind == "detach":

@@ -48,6 +48,9 @@ class Spawner:
         except OSError as exc:
             os.chdir(FALLBACK)
             return exc
+        except ValueError as exc:  # it has a NUL in it
+            os.chdir(FALLBACK)
+            return OSError(errno.EINVAL, str(exc))
         return None
 
     def start(

@@ -127,6 +127,11 @@ def test_the_last_value_put_counts() -> None:
     assert found.line(0, "cmd=get kvsname=ƒ1 key=k") == "cmd=get_result rc=0 value=b\n"
 
 
+def test_bytes_that_are_no_text_pass() -> None:
+    (line,) = pmi.LineReader().take(b"cmd=put kvsname=\xff key=\xff value=\xff\n")
+    assert server().line(0, line) == "cmd=put_result rc=0\n"
+
+
 def test_lines_come_in_pieces() -> None:
     reader = pmi.LineReader()
     assert reader.take(b"cmd=a") == []

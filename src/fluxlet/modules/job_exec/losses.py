@@ -89,9 +89,9 @@ class Losses:
     def arm_barrier(self, job: ExecJob) -> None:
         """All shells are to be there in time."""
         barrier, limit = job.barrier, self.service.settings.barrier_timeout
-        bulk = job.system.exec.bulkexec
-        if bulk is not None and "barrier-timeout" in bulk:
-            limit = float(bulk["barrier-timeout"]) or None
+        own = (job.system.exec.bulkexec or {}).get("barrier-timeout")
+        if isinstance(own, (int, float)) and own >= 0:
+            limit = float(own) or None
         if barrier is None or limit is None or barrier.timer is not None:
             return
 

@@ -427,6 +427,10 @@ def test_the_first_failure_ends_all_if_so_wished(player: JobPlayer) -> None:
         ({"signal": {"signum": 999}}, "invalid value for option signal: {'signum': 999}"),
         ({"pty": {"ranks": "x"}}, "invalid value for option pty.ranks: x"),
         ({"cpu-affinity": "map:x"}, "invalid list 'x'"),
+        ({"gpu-affinity": "map:x"}, "invalid list 'x'"),
+        ({"env-expand": ["x"]}, "invalid value for option env-expand: an object is expected"),
+        ({"env-expand": {"A=B": "x"}}, "illegal environment variable name"),
+        ({"env-expand": {"A": "\0"}}, "embedded null byte"),
     ],
 )
 def test_bad_options_end_the_job_with_the_reason(player: JobPlayer, options: dict[str, Any], note: str) -> None:
@@ -435,6 +439,12 @@ def test_bad_options_end_the_job_with_the_reason(player: JobPlayer, options: dic
     assert player.raised[-1]["note"] == note
     fatal = [event["context"] for event in player.events(job, "output") if event["name"] == "log"][-1]
     assert (fatal["level"], fatal["message"]) == (0, note)
+
+
+def test_words_that_no_process_can_have(player: JobPlayer) -> None:
+    assert player.run(["echo", "a\0b"]).status == 256
+    assert player.run(["a\0b"]).status == 256
+    assert player.output(player.run(["pwd"], cwd="/tmp/a\0b")) == "/tmp\n"
 
 
 def test_unknown_options_are_ignored(player: JobPlayer) -> None:

@@ -69,6 +69,12 @@ def test_who_speaks_no_pmi_ends_the_job_and_loses_no_output(player: JobPlayer) -
     assert player.output(job) == "before\n"
 
 
+def test_a_bad_option_of_pmi_ends_the_job_that_uses_it(player: JobPlayer) -> None:
+    job = player.run(client("cmd=get_maxes"), {"pmi-simple": {"exchange": {"k": 0}}})
+    assert job.status == 256
+    assert player.raised[-1]["note"] == "invalid value for option pmi-simple.exchange.k: 0"
+
+
 def test_abort_raises_an_exception(player: JobPlayer) -> None:
     job = player.run(client("cmd=abort exitcode=3 error_msg=went wrong"))
     assert player.raised[-1]["note"] == "PMI_Abort: went wrong"
@@ -160,7 +166,13 @@ def test_bad_terminal_messages_are_refused(player: JobPlayer) -> None:
     job = player.start(["sleep", "60"], {"pty": {"interactive": 1}})
     player.started(job)
     topic = f"{player.service(job)}.terminus.0"
-    for bad in ({}, {"type": "nosuch"}, {"type": "attach"}, {"type": "resize", "winsize": {"rows": -1, "cols": 1}}):
+    for bad in (
+        {},
+        {"type": "nosuch"},
+        {"type": "attach"},
+        {"type": "resize", "winsize": {"rows": -1, "cols": 1}},
+        {"type": "resize"},
+    ):
         with pytest.raises(OSError, match=r"terminal|attach"):
             player.handle.rpc(topic, bad, 0).get()
     player.exception(job.id)
