@@ -10,7 +10,20 @@ from typing import Any
 
 import pytest
 
-from flux.cli.commands import cancel, hostlist, jobs, modprobe, queue, resource, run, submit, uri
+from flux.cli.commands import (
+    cancel,
+    hostlist,
+    jobs,
+    modprobe,
+    pgrep,
+    pkill,
+    post_job_event,
+    queue,
+    resource,
+    run,
+    submit,
+    uri,
+)
 from flux.cli.options import Command
 from flux.uri import FluxURIResolver
 
@@ -44,6 +57,9 @@ PARSERS = {
     "jobs": jobs.parser,
     "cancel": cancel.parser,
     "queue": queue.parser,
+    "pgrep": pgrep.parser,
+    "pkill": pkill.parser,
+    "post-job-event": post_job_event.parser,
 }
 
 

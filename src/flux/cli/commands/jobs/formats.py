@@ -44,8 +44,8 @@ class JobsConfig(UtilConfig):
 
     builtin_formats = FORMATS
 
-    def __init__(self) -> None:
-        super().__init__("flux-jobs", initial_dict={"formats": dict(FORMATS)})
+    def __init__(self, toolname: str = "flux-jobs") -> None:
+        super().__init__("flux-jobs", toolname, initial_dict={"formats": dict(FORMATS)})
 
     def validate(self, path: str | os.PathLike[str], conf: Any) -> None:
         """As of UtilConfig."""
