@@ -24,6 +24,7 @@ import msgspec
 from flux.brokermod import event_handler, request_handler
 from flux.constants import FLUX_KVS_NO_MERGE, FLUX_KVS_SYNC, FLUX_MSGFLAG_PRIVATE
 from flux.core.handle import Flux
+from flux.future import FutureExt
 from flux.message import Message
 from flux.util.durations import parse_fsd
 from fluxlet.broker.broker import Broker
@@ -84,7 +85,9 @@ class Leader(Kvs):
         super().__init__(handle, broker, *args)
         self._ready: dict[Space, None] = {}  # those whose queues are to be looked at
         self._going: dict[str, None] = {}  # names that are still taken
+        self._closed = False  # no more commits are taken
         self._stopped = False
+        self._idle: FutureExt | None = None  # fulfilled when no commit is left
         self._work = self.module.reactor.timer(0.0, 0.0, self._begin_all)
         self._timer = self.module.reactor.timer(0.0, 0.0, self._checkpoint_due)
         self.empty = self.blobref(treeobj.EMPTY_DIR)
@@ -140,8 +143,10 @@ class Leader(Kvs):
         self.broker.log.write(LOG_INFO, f"restored KVS from checkpoint on {date}", self.name)
 
     async def finish_service(self) -> None:
-        """What has been committed is checkpointed, if it is to stay."""
-        self._stopped = True
+        """No more commits are taken; those that were are made, and checkpointed, if that is to stay."""
+        self._closed = True
+        if self._working():
+            await FutureExt(self._wait_idle, flux_handle=self.handle)
         primary = self.spaces.get(PRIMARY)
         if primary is not None and primary.seq and not nothing_stays(self.broker):
             try:
@@ -150,9 +155,15 @@ class Leader(Kvs):
                 if exc.errno != errno.ENOSYS:
                     raise
 
+    def _working(self) -> bool:
+        return any(space.busy or space.queue for space in self.spaces.values())
+
+    def _wait_idle(self, future: FutureExt) -> None:
+        self._idle = future
+
     def stop_service(self) -> None:
         """The commits that wait fail."""
-        self._stopped = True
+        self._closed = self._stopped = True
         self._work.stop()
         self._timer.stop()
         for then in self._starting or ():
@@ -167,6 +178,9 @@ class Leader(Kvs):
 
     def submit(self, space: Space, commit: Commit) -> None:
         """As of Kvs."""
+        if self._closed:
+            self._refuse(space, [commit], OSError(errno.ENOSYS, None))
+            return
         space.queue.append(commit)
         if not space.busy:
             self._ready[space] = None
@@ -305,6 +319,9 @@ class Leader(Kvs):
         if space.queue and not self._stopped:
             self._ready[space] = None
             self._work.start()
+        elif self._idle is not None and not self._working():
+            idle, self._idle = self._idle, None
+            idle.fulfill()
 
     def _refuse(self, space: Space, commits: list[Commit], error: OSError) -> None:
         """Commits have failed."""

@@ -323,6 +323,33 @@ def test_what_is_open_when_the_modules_go_is_answered(start_broker: Callable[...
         assert handle.rpc("kvs.getroot", PRIMARY).get()["rootseq"] > 0
 
 
+def test_what_is_answered_when_the_module_goes_is_there_when_it_is_back(
+    start_broker: Callable[..., BrokerThread],
+) -> None:
+    broker = start_broker()
+    with broker.open() as handle, broker.open() as admin:
+        futures: list[Any] = []
+
+        def send() -> None:
+            futures.extend(commit(handle, put(f"going.k{n}"), flags=FLUX_KVS_NO_MERGE) for n in range(200))
+
+        broker.call(send)
+        removal = admin.rpc("module.remove", {"name": "kvs"})
+        futures += [commit(handle, put(f"going.late{n}")) for n in range(20)]
+        answered, errors = [], set()
+        for n, future in enumerate(futures):
+            try:
+                future.get()
+                answered.append(f"k{n}" if n < 200 else f"late{n - 200}")
+            except OSError as exc:
+                errors.add(exc.errno)
+        removal.get()
+        assert answered
+        assert errors <= {errno.ENOSYS}
+        admin.rpc("module.load", {"path": "kvs", "args": []}).get()
+        assert set(answered) <= lookup(admin, "going", flags=FLUX_KVS_READDIR).keys()
+
+
 @pytest.mark.parametrize("args", [["nosuch=1"], ["initial-rootref=x"], ["transaction-merge=x"]])
 def test_arguments_that_will_not_do(args: list[str], start_broker: Callable[..., BrokerThread]) -> None:
     broker = start_broker()
