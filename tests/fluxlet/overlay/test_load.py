@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
+import signal
 import threading
 from contextlib import ExitStack
 
@@ -149,3 +151,20 @@ def test_shapes_that_work(size: int, topology: str) -> None:
         with instance.handle(size - 1) as handle:
             pings = [handle.rpc("broker.ping", {}, rank) for rank in range(size)]
             assert all(ping.get() for ping in pings)
+
+
+def test_a_rank_that_does_not_end_is_waited_for_so_long_and_no_longer() -> None:
+    attributes = {"broker.shutdown-timeout": "0.5s", "broker.shutdown-warn": "0.1s"}
+    instance = Instance(3, attributes=attributes, env={"SHELL": "/bin/sh"})
+    instance.start()
+    pid = instance.rank_pid(2)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with instance.handle() as handle:
+            handle.rpc("shutdown.start", {}).get()
+        wait_until(lambda: "shutdown timeout" in instance.output, "the end of patience")
+        assert re.search(r"shutdown delayed: waiting for 1 peers: \S+ \(rank 2\)", instance.output)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert instance.wait() != 0
+    assert gone(pid)

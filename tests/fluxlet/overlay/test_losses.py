@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,3 +171,18 @@ def test_services_hear_of_the_end_of_clients_behind_a_lost_rank(tree: Instance) 
         notice = handle.recv(topic_glob="watched.*")
         assert notice.topic == "watched.disconnect"
         assert notice.routes[-1:] == request.routes[-1:]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_a_killed_broker_has_started_ends_with_it(tree: Instance, tmp_path: Path, whole: bool) -> None:
+    place = tmp_path / "pid"
+    script = f"echo $$ >{place}.new; mv {place}.new {place}; exec sleep 1000"
+    tree.run("flux", "exec", "--bg", "-r", "5", "sh", "-c", script, check=True)
+    wait_until(place.exists, "the process")
+    pid = int(place.read_text())
+    assert not gone(pid)
+    if whole:
+        tree.kill()
+    else:
+        tree.kill_rank(5)
+    wait_until(lambda: gone(pid), "its end")
