@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ class Instance:
 
     def run(self, *words: str, input: str = "", **env: str | None) -> subprocess.CompletedProcess[str]:
         """Runs ``flux WORDS`` to its end."""
-        return subprocess.run(
+        others = set(self.broker.clients.all)
+        done = subprocess.run(
             self.command(*words),
             input=input,
             env=self.environment(**env),
@@ -158,6 +160,11 @@ class Instance:
             timeout=60,
             check=False,
         )
+        # What it has sent last may still be on its way.
+        deadline = time.monotonic() + 10.0
+        while set(self.broker.clients.all) - others and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return done
 
     def start(self, *words: str, **env: str | None) -> subprocess.Popen[str]:
         """Starts ``flux WORDS``."""

@@ -77,8 +77,6 @@ def test_clients_hear_what_the_reference_said(
         path.write_text(json.dumps(CONFIG))
         settings["config.path"] = str(path)
     broker = start_broker(settings, case.config)
-    if name == "broker-log":
-        broker.call(lambda: broker.broker.unload("sched-simple"))  # which logs that there is no job manager
     with ExitStack() as stack:
         replay(records(name), lambda: stack.enter_context(broker.open()), ELSEWHERE.__contains__, case.deviations)
 
