@@ -32,10 +32,6 @@ VECTORS = Path(__file__).parent / "vectors"
 _FLAGS = ("topic", "payload", "noresponse", "route", "upstream", "private", "streaming")
 
 
-class Plain(Service):
-    """Stands for `kvs`: a service with nothing but the methods that all have."""
-
-
 def recorded(message: Message) -> dict[str, Any]:
     """A message of a client as a line of a recording, without what differs from run to run."""
     line: dict[str, Any] = {

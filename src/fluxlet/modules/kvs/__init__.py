@@ -8,7 +8,8 @@ transaction.py   operations applied to a tree
 lookup.py        the walk to a key
 requests.py      payloads, and what guests may commit
 space.py         what one broker knows of a namespace
-loader.py        blobs that a walk needs, from the content store
+loader.py        blobs from the content store
+walker.py        runs transactions and walks, and gets them what they need
 module.py        the service on every rank
 leader.py        commits, namespaces and checkpoints, on rank 0
 follower.py      the same as seen from the other ranks

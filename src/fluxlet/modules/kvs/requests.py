@@ -98,15 +98,6 @@ class RemovedEvent(msgspec.Struct):
     namespace: str
 
 
-class CreatedEvent(msgspec.Struct):
-    """Payload of kvs.namespace-NS-created."""
-
-    namespace: str
-    rootseq: int
-    rootref: str
-    owner: int
-
-
 def check_guest(operations: list[Any]) -> None:
     """Raises OSError for operations that a guest may not commit."""
     for operation in operations:

@@ -26,6 +26,7 @@ from flux.core.future_state import RpcState
 from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
+from fluxlet.modules.kvs.keys import normalize
 from fluxlet.modules.kvs_watch.watcher import (
     Answer,
     Blob,
@@ -402,13 +403,6 @@ class KvsWatch(Service):
             self._load()
 
         self.ask(b"content.load", bytes.fromhex(blobref.partition("-")[2]), loaded)
-
-
-def normalize(key: str) -> str:
-    """A key without the dots that mean nothing (spec 05, section 5)."""
-    if key.startswith(".") or key.endswith(".") or ".." in key:
-        return ".".join(filter(None, key.split("."))) or "."
-    return key
 
 
 def _prefix(namespace: str) -> str:
