@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from flux.constants import (
     FLUX_MSGFLAG_NORESPONSE,
     FLUX_MSGFLAG_UPSTREAM,
+    FLUX_MSGTYPE_EVENT,
     FLUX_MSGTYPE_REQUEST,
     FLUX_ROLE_NONE,
     FLUX_USERID_UNKNOWN,
@@ -83,6 +84,13 @@ class LoadedModule(Endpoint):
             if (topic, message.aux1) not in self.notices.known or message.flags & FLUX_MSGFLAG_UPSTREAM:
                 self.notices.keep(message, topic)
         self.broker.submit(self, message)
+
+    def unheard(self, topic: bytes) -> bool:
+        """True if an event of the module's with this topic has been published, as nobody is to get it. Rank 0 only."""
+        if self._tracer is not None or not self.broker.router.unheard(topic):
+            return False
+        self.sent[FLUX_MSGTYPE_EVENT] += 1
+        return True
 
     def detach(self) -> None:
         """Takes the module out of the broker: notices to those it has used, then its services, then what it owes."""

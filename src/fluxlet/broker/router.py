@@ -138,6 +138,7 @@ class Router:
         self._origins: dict[bytes, Endpoint] = {}  # modules and children by uuid
         self._paths: dict[tuple[bytes, ...], Endpoint] = {}  # by the whole stack of a request of theirs
         self._subscriptions: dict[Endpoint, dict[bytes, int]] = {}
+        self._prefixes: dict[int, dict[bytes, list[Endpoint]]] = {}  # who has subscribed to what, by length
         self._matches: dict[bytes, list[Endpoint]] = {}  # topic to subscribers; emptied when either changes
 
     # Who is there.
@@ -177,8 +178,8 @@ class Router:
                 del self.children[endpoint.rank]
         for name in [name for name, owner in self.services.items() if owner is endpoint]:
             del self.services[name]
-        if self._subscriptions.pop(endpoint, None) is not None:
-            self._matches.clear()
+        for topic in self._subscriptions.pop(endpoint, ()):
+            self._forget_prefix(endpoint, topic)
         return deliveries
 
     # Subscriptions: by prefix, counted (spec 01, 5.2).
@@ -186,8 +187,11 @@ class Router:
     def subscribe(self, endpoint: Endpoint, topic: bytes) -> None:
         """Adds one subscription to the events whose topic begins with `topic`."""
         counts = self._subscriptions.setdefault(endpoint, {})
-        counts[topic] = counts.get(topic, 0) + 1
-        self._matches.clear()
+        count = counts.get(topic, 0)
+        counts[topic] = count + 1
+        if not count:
+            self._prefixes.setdefault(len(topic), {}).setdefault(topic, []).append(endpoint)
+            self._matches.clear()
 
     def unsubscribe(self, endpoint: Endpoint, topic: bytes) -> bool:
         """Takes one subscription away; False if there is none."""
@@ -197,18 +201,30 @@ class Router:
         counts[topic] -= 1
         if not counts[topic]:
             del counts[topic]
-        self._matches.clear()
+            self._forget_prefix(endpoint, topic)
         return True
+
+    def _forget_prefix(self, endpoint: Endpoint, topic: bytes) -> None:
+        """A subscription is gone, counted as often as it was."""
+        self._matches.clear()
+        prefixes = self._prefixes[len(topic)]
+        prefixes[topic].remove(endpoint)
+        if not prefixes[topic]:
+            del prefixes[topic]
+            if not prefixes:
+                del self._prefixes[len(topic)]
 
     def subscribers(self, topic: bytes) -> list[Endpoint]:
         """The endpoints with a subscription that matches."""
         found = self._matches.get(topic)
         if found is None:
-            found = [
-                endpoint
-                for endpoint, counts in self._subscriptions.items()
-                if any(topic.startswith(prefix) for prefix in counts)
-            ]
+            found = []
+            for length, prefixes in self._prefixes.items():
+                if length <= len(topic):
+                    found += prefixes.get(topic[:length], ())
+            if len(found) > 1:  # each once, in order of their first subscriptions
+                matching = set(found)
+                found = [endpoint for endpoint in self._subscriptions if endpoint in matching]
             if len(self._matches) >= 4096:
                 self._matches.clear()
             self._matches[topic] = found
@@ -411,6 +427,13 @@ class Router:
         self.sequence += 1
         message.aux1 = self.sequence
         return self._distribute(message)
+
+    def unheard(self, topic: bytes) -> bool:
+        """True if nobody would get an event with this topic, which need not be made: it is numbered. Rank 0 only."""
+        if self.children or self.subscribers(topic):
+            return False
+        self.sequence += 1
+        return True
 
     def _distribute(self, message: Message) -> list[Delivery]:
         """To the children first, then to local subscribers."""

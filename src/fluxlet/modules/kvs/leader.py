@@ -296,16 +296,18 @@ class Leader(Kvs):
         transaction.keep()
         space.root = root
         space.seq += 1
-        text = root.decode()
-        event = {
-            "namespace": space.name,
-            "rootseq": space.seq,
-            "rootref": text,
-            "names": [commit.name for commit in commits],
-            "keys": transaction.keys,
-            "owner": space.owner,
-        }
-        self._publish(space.name, "setroot", event)
+        self._publish(
+            space.name,
+            "setroot",
+            lambda: {
+                "namespace": space.name,
+                "rootseq": space.seq,
+                "rootref": root.decode(),
+                "names": [commit.name for commit in commits],
+                "keys": transaction.keys,
+                "owner": space.owner,
+            },
+        )
         self.installed(space)
         raw = b'{"rootref":"%b","rootseq":%d}\0' % (root, space.seq)
         for commit in commits:
@@ -333,11 +335,13 @@ class Leader(Kvs):
 
     def _publish_error(self, namespace: str, commits: list[Commit], errnum: int) -> None:
         names = [commit.name for commit in commits]
-        self._publish(namespace, "error", {"namespace": namespace, "names": names, "errnum": errnum})
+        self._publish(namespace, "error", lambda: {"namespace": namespace, "names": names, "errnum": errnum})
 
-    def _publish(self, namespace: str, kind: str, payload: dict[str, Any]) -> None:
+    def _publish(self, namespace: str, kind: str, payload: Callable[[], dict[str, Any]]) -> None:
+        """Publishes an event; what is in it is asked for if somebody listens."""
         topic = f"kvs.namespace-{namespace}-{kind}".encode()
-        self.module.post(Message.event(topic, _encode(payload) + b"\0", FLUX_MSGFLAG_PRIVATE))
+        if not self.module.unheard(topic):
+            self.module.post(Message.event(topic, _encode(payload()) + b"\0", FLUX_MSGFLAG_PRIVATE))
 
     # Namespaces.
 
@@ -356,7 +360,8 @@ class Leader(Kvs):
             raise OSError(errno.EEXIST, text)
         owner = self.broker.owner if request.owner in _OWNER else request.owner
         self.spaces[name] = Space(name, owner, request.rootref.encode(), 0, request.flags)
-        self._publish(name, "created", {"namespace": name, "rootseq": 0, "rootref": request.rootref, "owner": owner})
+        event = {"namespace": name, "rootseq": 0, "rootref": request.rootref, "owner": owner}
+        self._publish(name, "created", lambda: event)
         self.answer(msg)
 
     @request_handler("namespace-remove")
@@ -374,7 +379,7 @@ class Leader(Kvs):
             self.dropped(space)
             for commit in queue:
                 self._refuse(space, [commit], OSError(errno.EOPNOTSUPP, None))
-            self._publish(name, "removed", {"namespace": name})
+            self._publish(name, "removed", lambda: {"namespace": name})
         self.answer(msg)
 
     @event_handler("heartbeat.pulse", prefix=False)
