@@ -64,6 +64,11 @@ class LoadedModule(Endpoint):
         self._tracer: Tracer | None = None
 
     @property
+    def may_be_called(self) -> bool:
+        """True if what is asked of the module need not be messages: it runs, and nobody holds or looks at them."""
+        return self.status == STATUS_RUNNING and self.held is None and self._tracer is None
+
+    @property
     def waiting(self) -> int:
         """How many messages for the module the broker keeps."""
         return len(self.held or ())

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 #: So many times what is aimed at may be in memory, whatever its age.
 _BOUND = 2
@@ -68,28 +69,31 @@ class Cache:
         entry.used = now
         return entry
 
-    def store(self, digest: bytes, data: bytes, now: float) -> bool:
-        """Takes in a blob as a dirty one. True if it was not one already, so that it has to be sent on.
+    def store(self, blobs: Iterable[tuple[bytes, bytes]], now: float) -> list[bytes]:
+        """Takes in blobs, with their digests, as dirty ones. Returns which were not, so that they have to be sent on.
 
         One that is here and clean is sent on again: the backing store takes note that it is wanted (spec 05, 11.6).
         """
-        dirty = self.dirty
-        entry = dirty.get(digest)
-        if entry is not None:
-            entry.used = now
-            return False
-        self.number = number = self.number + 1
-        entry = self.clean.pop(digest, None)
-        if entry is None:
-            dirty[digest] = Entry(data, now, number)
-            self.size += len(data)
-        else:
-            entry.used = now
-            entry.number = number
-            entry.ephemeral = False
-            dirty[digest] = entry
-        self.dirty_size += len(data)
-        return True
+        clean, dirty = self.clean, self.dirty
+        new = []
+        for digest, data in blobs:
+            entry = dirty.get(digest)
+            if entry is not None:
+                entry.used = now
+                continue
+            self.number = number = self.number + 1
+            entry = clean.pop(digest, None)
+            if entry is None:
+                dirty[digest] = Entry(data, now, number)
+                self.size += len(data)
+            else:
+                entry.used = now
+                entry.number = number
+                entry.ephemeral = False
+                dirty[digest] = entry
+            self.dirty_size += len(data)
+            new.append(digest)
+        return new
 
     def insert(self, digest: bytes, data: bytes, now: float, ephemeral: bool = False) -> None:
         """Takes in a blob that was loaded: a clean one, if it is not here."""
@@ -97,13 +101,15 @@ class Cache:
             self.clean[digest] = Entry(data, now, 0, ephemeral)
             self.size += len(data)
 
-    def stored(self, digest: bytes) -> None:
-        """Somebody else has the blob now: it is clean."""
-        entry = self.dirty.pop(digest, None)
-        if entry is not None:
-            entry.number = 0
-            self.dirty_size -= len(entry.data)
-            self.clean[digest] = entry
+    def stored(self, digests: Iterable[bytes]) -> None:
+        """Somebody else has the blobs now: they are clean."""
+        clean, take = self.clean, self.dirty.pop
+        for digest in digests:
+            entry = take(digest, None)
+            if entry is not None:
+                entry.number = 0
+                self.dirty_size -= len(entry.data)
+                clean[digest] = entry
 
     def refused(self, digest: bytes) -> None:
         """Nobody else takes the dirty blob, and its owner was told: it is forgotten."""

@@ -119,13 +119,13 @@ class Content(Service):
         if len(data) > self.limit:
             raise OSError(errno.EFBIG, f"a blob of {len(data)} bytes is larger than {self.limit}")
         digest = self.hash.digest(data)
-        is_new = self.cache.store(digest, data, self.broker.now)
+        new = self.cache.store([(digest, data)], self.broker.now)
         if digest in self._loading:
             self._arrived(digest, data)
         if self._leader:
-            if is_new:
-                self._back.add(digest)
-                if self._back.hold(msg, [digest], digest):
+            if new:
+                self._back.add(new)
+                if self._back.hold(msg, new, digest):
                     return
             self.answer(msg, digest)
         else:
@@ -143,18 +143,35 @@ class Content(Service):
         for data in blobs:
             if len(data) > self.limit:
                 raise OSError(errno.EFBIG, f"a blob of {len(data)} bytes is larger than {self.limit}")
-        now, hash, cache, back, loading = self.broker.now, self.hash.digest, self.cache, self._back, self._loading
-        new = []
-        for data in blobs:
-            digest = hash(data)
-            if cache.store(digest, data, now):
-                new.append(digest)
-                back.add(digest)
-            if loading and digest in loading:
-                self._arrived(digest, data)
-        if new and back.hold(msg, new, None):
+        digest = self.hash.digest
+        new = self._take([(digest(data), data) for data in blobs])
+        if new and self._back.hold(msg, new, None):
             return
         self.answer(msg)
+
+    def _take(self, blobs: list[tuple[bytes, bytes]]) -> list[bytes]:
+        """Stores blobs with their digests; returns those that are dirty now, and were not."""
+        new = self.cache.store(blobs, self.broker.now)
+        if new:
+            self._back.add(new)
+        if self._loading:
+            for digest, data in blobs:
+                self._arrived(digest, data)
+        return new
+
+    def take(self, blobs: list[tuple[bytes, bytes]], size: int) -> bool:
+        """`store-many` without a message, for a module of this process that has made the digests.
+
+        Args:
+            blobs: with their digests.
+            size: bytes of all of them.
+
+        False: nothing is stored, and it takes a request to have that done, or to learn why not.
+        """
+        if not self._leader or size > self.limit or not self._back.has_room(size):
+            return False
+        self._take(blobs)
+        return True
 
     @request_handler("load")
     def load(self, msg: Message) -> None:

@@ -119,20 +119,27 @@ class WriteBack(Writer):
         """How many blobs wait to be stored."""
         return len(self._queue)
 
-    def add(self, digest: bytes) -> None:
-        """Another blob is dirty."""
-        self._queue.append(digest)
-        if not self._timer.active:
-            if self.backing and self.error is None and not self.flying:
-                self._hurried = False
-                self._timer.after = _DELAY
-                self._timer.start()
-        elif not self._hurried and (self.cache.dirty_size > _HURRY or len(self._queue) > self.limit):
+    def add(self, digests: list[bytes]) -> None:
+        """More blobs are dirty."""
+        self._queue.extend(digests)
+        if not self._timer.active and self.backing and self.error is None and not self.flying:
+            self._hurried = False
+            self._timer.after = _DELAY
+            self._timer.start()
+        if (
+            self._timer.active
+            and not self._hurried
+            and (self.cache.dirty_size > _HURRY or len(self._queue) > self.limit)
+        ):
             self._next_pass()
 
     def _next_pass(self) -> None:
         self._hurried = True
         self._timer.reset(0.0, 0.0)
+
+    def has_room(self, size: int) -> bool:
+        """True if nobody has to wait who stores so many bytes."""
+        return self.cache.dirty_size + size <= _MOST or not self.backing
 
     def hold(self, request: Message, digests: list[bytes], answer: bytes | None) -> bool:
         """Keeps the answer to a store back if memory is full. Raises OSError if nothing can be done about that.
@@ -207,8 +214,7 @@ class WriteBack(Writer):
         if errnum:
             self._failed(digests, errnum, text)
         else:
-            for digest in digests:
-                self.cache.stored(digest)
+            self.cache.stored(digests)
             self._width = min(self.limit, 2 * self._width)
             if self._logged is not None:
                 self._logged = None
@@ -277,7 +283,7 @@ class WriteThrough(Writer):
                 self.service.handle.respond_error(request, errnum, text)
             self.fail(errnum, text)
             return
-        self.cache.stored(digest)
+        self.cache.stored((digest,))
         for request in requests:
             self.service.answer(request, digest)
         self._settle()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -41,6 +42,10 @@ class _Blob(msgspec.Struct):
     type: str
     ver: int
 
+
+#: Names are mostly short, and few: what jobs and their directories have in them has the same names in each.
+_SHORT = 64
+_quote_short = lru_cache(1 << 12)(quote)
 
 _decode = msgspec.json.Decoder(_Blob).decode
 
@@ -104,7 +109,9 @@ class Directory:
         leaves = self.leaves
         leaf = leaves[0] if len(leaves) == 1 else leaves[bisect_right(self.firsts, name) - 1]
         entry = leaf.entries.get(name)
-        return None if entry is None else entry[len(quote(name)) + 1 :]
+        if entry is None:
+            return None
+        return entry[len(_quote_short(name) if len(name) <= _SHORT else quote(name)) + 1 :]
 
     # Changing it.
 
@@ -127,7 +134,7 @@ class Directory:
     def set(self, name: str, text: bytes) -> None:
         """Adds or replaces an entry."""
         index, leaf = self._leaf(name)
-        leaf.entries[name] = b"%b:%b" % (quote(name), text)
+        leaf.entries[name] = b"%b:%b" % (_quote_short(name) if len(name) <= _SHORT else quote(name), text)
         if len(leaf.entries) > LEAF:
             self._split(index, leaf)
 

@@ -6,7 +6,7 @@ What differs between rank 0 and the others is in `leader` and `follower`.
 from __future__ import annotations
 
 import errno
-from binascii import b2a_base64
+from binascii import b2a_base64, hexlify
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -46,11 +46,12 @@ class Kvs(Service):
 
     Attributes:
         spaces: the namespaces that are known here.
+        prefix: what blobrefs begin with.
     """
 
     def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
         self.hash = Hash(broker.attributes.visible.get("content.hash", "sha1"))
-        self._prefix = self.hash.name.encode() + b"-"
+        self.prefix = self.hash.name.encode() + b"-"
         self.spaces: dict[str, Space] = {}
         self.directories = Directories()
         self.loader = Loader(self, self.hash, self.directories)
@@ -62,7 +63,7 @@ class Kvs(Service):
 
     def blobref(self, blob: bytes) -> bytes:
         """The blobref of a blob."""
-        return self._prefix + self.hash.digest(blob).hex().encode()
+        return self.prefix + hexlify(self.hash.digest(blob))
 
     def stop_service(self) -> None:
         """Nobody is left waiting (spec 05, 6.2)."""

@@ -39,13 +39,13 @@ def test_dirty_blobs_stay_and_clean_ones_go_the_least_used_first() -> None:
     cache = Cache(target=1000, age=10.0)
     blobs = [bytes([number]) * 500 for number in range(6)]
     for number, blob in enumerate(blobs):
-        assert cache.store(digest(blob), blob, float(number))
-        assert not cache.store(digest(blob), blob, float(number))
+        assert cache.store([(digest(blob), blob)], float(number))
+        assert not cache.store([(digest(blob), blob)], float(number))
     assert (cache.size, cache.dirty_size, cache.lowest) == (3000, 3000, 1)
     cache.purge(1000.0)
     assert cache.size == 3000
     for blob in blobs[:4]:
-        cache.stored(digest(blob))
+        cache.stored([digest(blob)])
     assert cache.lowest == 5
     assert cache.find(digest(blobs[0]), 20.0) is not None
     cache.purge(25.0)
@@ -68,9 +68,9 @@ def test_memory_is_bounded_however_fast_blobs_come() -> None:
 
 def test_a_blob_that_is_stored_again_is_sent_on_again() -> None:
     cache = Cache(100, 10.0)
-    cache.store(digest(b"a"), b"a", 0.0)
-    cache.stored(digest(b"a"))
-    assert cache.store(digest(b"a"), b"a", 1.0)
+    cache.store([(digest(b"a"), b"a")], 0.0)
+    cache.stored([digest(b"a")])
+    assert cache.store([(digest(b"a"), b"a")], 1.0)
     assert (cache.size, cache.dirty_size, cache.number) == (1, 1, 2)
 
 
