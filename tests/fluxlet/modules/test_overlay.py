@@ -75,8 +75,6 @@ def test_what_was_asked_of_a_parent_that_is_given_up_fails(start_broker: Callabl
 
     broker = start_broker({"rank": "1", "size": "2"}, None, prepare)
     with broker.open() as handle:
-        # It waits for an answer of the parent's to its first question, and is nothing without.
-        handle.rpc("module.remove", {"name": "job-ingest"}).get()
         assert handle.rpc("overlay.stats-get").get()["parent-count"] == 1
         request = handle.rpc("broker.ping", {}, 0)
         tell(handle, "overlay.disconnect-parent", {"reason": "x"}, flags=FLUX_MSGFLAG_NORESPONSE)
