@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Outcome = Callable[[int, str | None], None]
 
 #: Seconds for which blobs are collected.
-_DELAY = 0.02
+_DELAY = 0.1
 #: Seconds for which sending batches keeps the loop at most, but for the last one.
 _SLICE = 0.004
 #: Bytes in a batch, unless it is one blob.

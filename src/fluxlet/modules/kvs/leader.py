@@ -29,11 +29,10 @@ from flux.future import FutureExt
 from flux.message import Message
 from flux.util.durations import parse_fsd
 from fluxlet.broker.broker import Broker
-from fluxlet.broker.host import Module
 from fluxlet.modules.content import batch
 from fluxlet.modules.content.ending import nothing_stays
-from fluxlet.modules.content.module import Content
 from fluxlet.modules.kvs import treeobj
+from fluxlet.modules.kvs.content import near_content
 from fluxlet.modules.kvs.directory import Directory
 from fluxlet.modules.kvs.module import Kvs
 from fluxlet.modules.kvs.requests import NamespaceCreateRequest, NamespaceRemoveRequest, RelayRequest
@@ -265,12 +264,12 @@ class Leader(Kvs):
 
     def _handed_over(self, transaction: Transaction) -> bool:
         """The module `content` has the blobs of a transaction, without a message and without making digests again."""
-        module = self.broker.modules.get("content")
-        if not isinstance(module, Module) or not module.may_be_called or not isinstance(module.instance, Content):
+        content = near_content(self.broker)
+        if content is None:
             return False
         start = len(self.prefix)
         blobs = [(unhexlify(ref[start:]), blob) for ref, blob in transaction.blobs.items()]
-        return module.instance.take(blobs, sum(map(len, transaction.blobs.values())))
+        return content.take(blobs, sum(map(len, transaction.blobs.values())))
 
     def _stored(self, space: Space, commits: list[Commit], transaction: Transaction, state: RpcState) -> None:
         """The content store has the blobs of a transaction, or not."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fluxlet.modules.content.digest import Hash
+from fluxlet.modules.kvs.content import near_content
 from fluxlet.modules.kvs.directories import Directories
 from fluxlet.modules.kvs.directory import Directory, decode
 
@@ -44,6 +45,11 @@ class Loader:
             digest = self._hash.parse(ref.decode())
         except ValueError as exc:
             then(b"", OSError(errno.EINVAL, str(exc)))
+            return
+        near = near_content(self._service.broker)
+        blob = None if near is None else near.blob(digest)
+        if blob is not None:
+            then(blob, None)
             return
         self._waiting[ref] = [then]
         self._service.ask(b"content.load", digest, partial(self._answered, ref))
