@@ -90,9 +90,13 @@ class LoadedModule(Endpoint):
                 self.notices.keep(message, topic)
         self.broker.submit(self, message)
 
-    def unheard(self, topic: bytes) -> bool:
-        """True if an event of the module's with this topic has been published, as nobody is to get it. Rank 0 only."""
-        if self._tracer is not None or not self.broker.router.unheard(topic):
+    def unheard(self, topic: bytes, deaf: LoadedModule | None = None) -> bool:
+        """True if an event of the module's with this topic has been published, as nobody is to get it. Rank 0 only.
+
+        Args:
+            deaf: a module that would do nothing with it.
+        """
+        if self._tracer is not None or not self.broker.router.unheard(topic, deaf):
             return False
         self.sent[FLUX_MSGTYPE_EVENT] += 1
         return True

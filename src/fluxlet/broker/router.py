@@ -428,9 +428,16 @@ class Router:
         message.aux1 = self.sequence
         return self._distribute(message)
 
-    def unheard(self, topic: bytes) -> bool:
-        """True if nobody would get an event with this topic, which need not be made: it is numbered. Rank 0 only."""
-        if self.children or self.subscribers(topic):
+    def unheard(self, topic: bytes, deaf: Endpoint | None = None) -> bool:
+        """True if nobody would get an event with this topic, which need not be made: it is numbered. Rank 0 only.
+
+        Args:
+            deaf: a subscriber that would do nothing with it.
+        """
+        if self.children:
+            return False
+        found = self.subscribers(topic)
+        if found and (len(found) > 1 or found[0] is not deaf):
             return False
         self.sequence += 1
         return True

@@ -29,12 +29,13 @@ from flux.future import FutureExt
 from flux.message import Message
 from flux.util.durations import parse_fsd
 from fluxlet.broker.broker import Broker
+from fluxlet.broker.host import Module
 from fluxlet.modules.content import batch
 from fluxlet.modules.content.ending import nothing_stays
 from fluxlet.modules.kvs import treeobj
-from fluxlet.modules.kvs.content import near_content
 from fluxlet.modules.kvs.directory import Directory
 from fluxlet.modules.kvs.module import Kvs
+from fluxlet.modules.kvs.near import deaf_watchers, near_content
 from fluxlet.modules.kvs.requests import NamespaceCreateRequest, NamespaceRemoveRequest, RelayRequest
 from fluxlet.modules.kvs.space import PRIMARY, Commit, Space
 from fluxlet.modules.kvs.transaction import Transaction
@@ -318,6 +319,7 @@ class Leader(Kvs):
                 "keys": transaction.keys,
                 "owner": space.owner,
             },
+            deaf_watchers(self.broker, space.name, transaction.keys),
         )
         self.installed(space)
         raw = b'{"rootref":"%b","rootseq":%d}\0' % (root, space.seq)
@@ -348,10 +350,12 @@ class Leader(Kvs):
         names = [commit.name for commit in commits]
         self._publish(namespace, "error", lambda: {"namespace": namespace, "names": names, "errnum": errnum})
 
-    def _publish(self, namespace: str, kind: str, payload: Callable[[], dict[str, Any]]) -> None:
-        """Publishes an event; what is in it is asked for if somebody listens."""
+    def _publish(
+        self, namespace: str, kind: str, payload: Callable[[], dict[str, Any]], deaf: Module | None = None
+    ) -> None:
+        """Publishes an event; what is in it is asked for if somebody listens who is not `deaf`."""
         topic = f"kvs.namespace-{namespace}-{kind}".encode()
-        if not self.module.unheard(topic):
+        if not self.module.unheard(topic, deaf):
             self.module.post(Message.event(topic, _encode(payload()) + b"\0", FLUX_MSGFLAG_PRIVATE))
 
     # Namespaces.

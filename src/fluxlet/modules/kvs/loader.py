@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fluxlet.modules.content.digest import Hash
-from fluxlet.modules.kvs.content import near_content
 from fluxlet.modules.kvs.directories import Directories
 from fluxlet.modules.kvs.directory import Directory, decode
+from fluxlet.modules.kvs.near import near_content
 
 if TYPE_CHECKING:
     from flux.core.future_state import RpcState

@@ -247,6 +247,11 @@ class KvsWatch(Service):
             except OSError as exc:
                 self.broker.log.write(LOG_ERR, f"{msg.topic}: {exc.strerror}", self.name)
 
+    def heeds(self, namespace: str, keys: dict[str, None]) -> bool:
+        """True if there are watches that a commit of these keys concerns: else it need not be told here."""
+        space = self._namespaces.get(namespace)
+        return space is not None and bool(space.concerned(keys))
+
     def _setroot(self, msg: Message) -> None:
         """A commit has been made."""
         event = decode(msg, SetrootEvent)
