@@ -60,3 +60,17 @@ def test_other_distributions_add_modules(tmp_path: Path) -> None:
     (tmp_path / "flux").mkdir()
     (tmp_path / "flux" / "extra.py").write_text("value = 7\n")
     assert evaluate("import flux; result = flux.extra.value", tmp_path) == 7
+
+
+@pytest.mark.parametrize(
+    "name", ["resource.list", "resource.status", "job.list", "job.info", "job.executor", "job.event"]
+)
+def test_submodules_of_packages_load_when_they_are_named(name: str) -> None:
+    package = name.partition(".")[0]
+    assert evaluate(f"import flux.{package}; result = flux.{name}.__name__") == f"flux.{name}"
+
+
+@pytest.mark.parametrize("package", ["job", "resource"])
+def test_packages_say_what_they_have_not(package: str) -> None:
+    code = f"import flux.{package}\ntry: flux.{package}.nosuch\nexcept AttributeError as exc: result = str(exc)"
+    assert evaluate(code) == f"module 'flux.{package}' has no attribute 'nosuch'"

@@ -6,8 +6,7 @@ once, for importing such a submodule would put it in their place. The others loa
 
 from __future__ import annotations
 
-from importlib import import_module
-
+from flux.core.lazy import loader
 from flux.job.JobID import JobID, id_encode, id_parse
 from flux.job.Jobspec import Jobspec, JobspecV1, validate_jobspec
 from flux.job.kill import cancel, cancel_async, job_raise, job_raise_async, kill, kill_async
@@ -77,11 +76,4 @@ __all__ = [
     *_PLACES,
 ]
 
-
-def __getattr__(name: str) -> object:
-    place = _PLACES.get(name)
-    if place is None:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = getattr(import_module(place), name)
-    globals()[name] = value
-    return value
+__getattr__ = loader(globals(), _PLACES)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from flux.core.lazy import loader
 
 # Those that are called like their modules: whoever imports such a module first must not hide its class here.
 from flux.resource.ResourceCount import ResourceCount
@@ -43,11 +44,4 @@ __all__ = [
     *_PLACES,
 ]
 
-
-def __getattr__(name: str) -> object:
-    place = _PLACES.get(name)
-    if place is None:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = getattr(import_module(place), name)
-    globals()[name] = value
-    return value
+__getattr__ = loader(globals(), _PLACES)
