@@ -70,7 +70,8 @@ def _suspicious(text: bytes) -> bool:
 
     A regular expression would take twenty times as long.
     """
-    return b"\\u0000" in text or b"0000000000000000000" in text.translate(_digits)
+    # A single byte is found much faster than several.
+    return (b"\\" in text and b"\\u0000" in text) or b"0000000000000000000" in text.translate(_digits)
 
 
 def _check_depth(text: bytes, depth: int = _DEPTH) -> None:

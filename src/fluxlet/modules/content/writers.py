@@ -176,10 +176,22 @@ class WriteBack(Writer):
         self._hurried = False
         while self._queue and self.backing and self.error is None and self.flying < self.limit:
             self._send(self._take())
-            if monotonic() > end:
+            if monotonic() > end or not self._urgent():
                 break
-        if self._queue and self.backing and self.error is None and not self.flying:
-            self._next_pass()
+        self._go_on()
+
+    def _urgent(self) -> bool:
+        """True if what is left is a batch already, or is not to be collected any longer."""
+        many = len(self._queue) >= self.limit or self.cache.dirty_size > _HURRY
+        return many or bool(self._waiting or self._held) or self._width < self.limit
+
+    def _go_on(self) -> None:
+        """Sends what is left: in the next pass, or later if it is not urgent."""
+        if self._queue and not self.flying and self.backing and self.error is None:
+            if self._urgent():
+                self._next_pass()
+            elif not self._timer.active:
+                self._timer.reset(_DELAY, 0.0)
 
     def _take(self) -> list[bytes]:
         digests: list[bytes] = []
@@ -223,8 +235,8 @@ class WriteBack(Writer):
             if self._held:
                 self._release()
             self.cache.purge(self.service.broker.now, 2 * len(digests))
-        if self._queue and not self.flying and not self._timer.active and self.backing and self.error is None:
-            self._next_pass()
+        if not self._timer.active:
+            self._go_on()
 
     def _failed(self, digests: list[bytes], errnum: int, text: str | None) -> None:
         if len(digests) > 1:
