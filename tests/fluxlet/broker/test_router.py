@@ -455,6 +455,31 @@ def test_subscriptions_are_counted_and_deliver_once() -> None:
     assert not broker.router.unsubscribe(client, b"foo")
 
 
+def test_subscribers_are_told_in_the_order_in_which_they_came() -> None:
+    broker = chain().brokers[0]
+    first, second, third = (broker.client() for _ in range(3))
+    for client, topic in ((first, b"kvs.name"), (second, b""), (third, b"kvs"), (first, b"k")):
+        broker.router.subscribe(client, topic)
+    assert broker.router.subscribers(b"kvs.namespace") == [first, second, third]
+    assert broker.router.subscribers(b"kv") == [first, second]
+    broker.router.detach(first)
+    assert broker.router.subscribers(b"kvs.namespace") == [second, third]
+
+
+def test_an_event_that_nobody_would_get_is_numbered_and_need_not_be_made() -> None:
+    broker = FakeWorld().brokers[0]
+    router, client, other = broker.router, broker.client(), broker.client()
+    assert router.unheard(b"foo")
+    router.subscribe(client, b"f")
+    assert not router.unheard(b"foo")
+    assert router.unheard(b"foo", deaf=client)
+    assert not router.unheard(b"foo", deaf=other)
+    router.subscribe(other, b"foo")
+    assert not router.unheard(b"foo", deaf=client)
+    assert router.publish(event("foo"))[0][1].aux1 == router.sequence == 3
+    assert not chain().brokers[0].router.unheard(b"foo"), "brokers below may have subscribers"
+
+
 def test_private_event_is_for_its_sender_and_the_owner() -> None:
     world = chain()
     owners = listeners(world)

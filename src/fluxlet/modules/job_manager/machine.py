@@ -33,6 +33,8 @@ class Action(Enum):
     CLEAN = "take back what the scheduler was asked; give resources back; post clean when nothing is left"
     RETIRE = "answer those who wait; the job is history"
 
+    __hash__ = object.__hash__  # there is one object of each; that of Enum is a call of Python
+
 
 NEW, DEPEND, PRIORITY, SCHED, RUN, CLEANUP, INACTIVE = State
 

@@ -1,6 +1,6 @@
 """The module `kvs` on rank 0: commits, namespaces and checkpoints (spec 05, 6.4, 6.5, 7.1, 8 and 11).
 
-    kvs.commit -> the namespace's queue -> Transaction -> content.store-many -> the new root: event, answers
+    kvs.commit -> the namespace's queue -> Transaction -> the content store -> the new root: event, answers
 
 Rules:
 

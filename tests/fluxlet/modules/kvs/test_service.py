@@ -174,6 +174,20 @@ def test_a_root_that_is_no_directory(shared: flux.Flux) -> None:
     commit(shared, {"key": "bad", "flags": 0, "dirent": None}).get()
 
 
+def test_a_content_module_that_is_traced_is_asked_by_messages(broker: BrokerThread) -> None:
+    """Without somebody who looks, kvs takes a shorter way, and all other tests with it."""
+    with broker.open() as handle:
+        request = {"typemask": 15, "topic_glob": "content.*", "names": ["content"], "full": False}
+        trace = handle.rpc("module.trace", request, flags=FLUX_RPC_STREAMING)
+        commit(handle, put("traced", b"x" * 200)).get()
+        assert base64.b64decode(lookup(handle, "traced")) == b"x" * 200
+        seen = []
+        while "content.load" not in seen:
+            seen.append(trace.get()["topic"])
+            trace.reset()
+        assert "content.store-many" in seen
+
+
 def test_commits_that_come_together_are_one(broker: BrokerThread) -> None:
     def send_all(handle: flux.Flux, flags: int, *bad: int) -> list[Any]:
         # In one piece: the broker reads all of them before it begins.
