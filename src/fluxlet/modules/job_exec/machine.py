@@ -23,6 +23,8 @@ class State(Enum):
     """what it leaves is being written"""
     RELEASED = "released"
 
+    __hash__ = object.__hash__  # as there is one object of each; that of Enum is a call of Python
+
 
 class Event(Enum):
     """What happens to it."""
@@ -37,6 +39,8 @@ class Event(Enum):
     """no shell is left, or there never was one"""
     SAVED = "saved"
     """its guest directory is final"""
+
+    __hash__ = object.__hash__  # as there is one object of each; that of Enum is a call of Python
 
 
 class Action(Enum):
