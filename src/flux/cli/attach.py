@@ -8,7 +8,6 @@ else is on stderr.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -20,7 +19,7 @@ from typing import Any, NoReturn
 from flux.cli.attach_input import Input
 from flux.cli.attach_signals import Signals
 from flux.cli.attach_status import StatusLine
-from flux.cli.tool import Failure, text_of
+from flux.cli.tool import Failure, OutputClosed, text_of
 from flux.core.handle import Flux
 from flux.eventlog import EventLogEvent
 from flux.job._outputevents import JobExceptionEvent, LogEvent, OutputEvent, RedirectEvent, decode
@@ -82,7 +81,12 @@ class Attach:
             self._signals.start()
         self._status.start()
         try:
-            self.handle.reactor_run()
+            if self.options.read_only:
+                self.handle.reactor_run()
+            else:
+                # The bare loop: SIGINT is for `_signals`.
+                self.handle.reactor.run()
+                self.handle.raise_if_exception()
         finally:
             self._status.stop()
             self._signals.stop()
@@ -261,11 +265,13 @@ class Attach:
 
 
 def write(stream: Any, data: str) -> None:
-    """Writes what a job wrote, byte for byte."""
-    with contextlib.suppress(BrokenPipeError):
+    """Writes what a job wrote, byte for byte. Raises OutputClosed if nobody reads it."""
+    try:
         stream.flush()
         stream.buffer.write(data.encode("utf-8", "surrogateescape"))
         stream.buffer.flush()
+    except BrokenPipeError:
+        raise OutputClosed from None
 
 
 def _compact(event: EventLogEvent) -> str:

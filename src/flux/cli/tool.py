@@ -106,9 +106,9 @@ def run(command: Command, argv: list[str], body: Callable[[Parsed], int]) -> int
     except OSError as exc:
         return _failed(f"flux-{name}", text_of(exc))
     except KeyboardInterrupt:
-        _end_by(signal.SIGINT)
+        end_by(signal.SIGINT)
     except OutputClosed:
-        _end_by(signal.SIGPIPE)
+        end_by(signal.SIGPIPE)
 
 
 def _flush() -> None:
@@ -127,7 +127,7 @@ def _failed(program: str, *lines: str) -> int:
     return 1
 
 
-def _end_by(signum: int) -> NoReturn:
+def end_by(signum: int) -> NoReturn:
     """Ends the process as a program that does not handle the signal."""
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from functools import partial
 from typing import NoReturn
 
 from flux.cli.argparse import FluxArgumentParser
 from flux.cli.run import RunCmd
-from flux.cli.tool import Failure
+from flux.cli.tool import Failure, OutputClosed, end_by
 from flux.util import CLIMain
 
 #: For the manual.
@@ -31,6 +32,8 @@ def _run(argv: list[str]) -> None:
     except Failure as exc:
         print(f"flux-job: {exc.text}", file=sys.stderr)
         status = 1
+    except OutputClosed:
+        end_by(signal.SIGPIPE)
     sys.exit(status)
 
 
