@@ -123,6 +123,10 @@ class Input:
                 if self._sent:
                     self._attach.fail("stdin not accepted by job")
                 return
+            if exc.errno == errno.EPIPE:
+                # The tasks read no more, or a file: as in a pipeline, that is their business.
+                self.stop()
+                return
             self._attach.fail(f"stdin: {exc.strerror}")
 
     def attach_terminal(self, name: str, captured: bool) -> None:

@@ -1,4 +1,4 @@
-"""Signals to a program that is attached to a job (spec 08, section 7)."""
+"""Signals to a program that is attached to a job, and what becomes of its input and output (spec 08, section 7)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from goldens import BIN
@@ -27,11 +28,11 @@ def instance() -> Iterator[StartedInstance]:
 def start(instance: StartedInstance) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
-    def started(*words: str) -> subprocess.Popen[str]:
+    def started(*words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [str(BIN / "flux"), *words],
             env={**os.environ, "FLUX_URI": instance.uri},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -43,7 +44,10 @@ def start(instance: StartedInstance) -> Iterator[Start]:
     for process in processes:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=60)
+        process.wait(timeout=60)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
     subprocess.run(
         [str(BIN / "flux"), "cancel", "--all", "-q"], env={**os.environ, "FLUX_URI": instance.uri}, check=True
     )
@@ -106,3 +110,18 @@ def test_who_writes_for_nobody_ends(start: Start) -> None:
     assert process.stdout.readline() == "y\n"
     process.stdout.close()
     assert process.wait(timeout=60) == -signal.SIGPIPE
+
+
+def test_input_that_the_tasks_do_not_read_harms_nobody(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "input").write_text("of the file\n")
+    os.mkfifo(tmp_path / "go")
+    script = f"echo ready; read line < {tmp_path / 'go'}; cat"
+    process = start("run", f"--input={tmp_path / 'input'}", "sh", "-c", script, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("typed\n")
+    process.stdin.close()
+    assert process.stdout.readline() == "ready\n"
+    (tmp_path / "go").write_text("\n")
+    assert process.stdout.read() == "of the file\n"
+    assert process.wait(timeout=60) == 0
