@@ -189,7 +189,7 @@ class Scenario:
                 barrier.passed += 1
                 if len(barrier.entered) < barrier.nprocs:
                     count = len(barrier.entered)
-                    raise Broken(f"barrier {barrier.name} was left when {count} of {barrier.nprocs} had entered")
+                    self.world.fail(f"barrier {barrier.name} was left when {count} of {barrier.nprocs} had entered")
 
         request = {"name": barrier.name, "nprocs": barrier.nprocs}
         entry.call = client.ask("barrier.enter", request, answered=answered)
@@ -281,7 +281,7 @@ class Scenario:
             waiting.append(client.ask("barrier.enter", {"name": "last", "nprocs": world.size}))
         world.run(world.random.uniform(0.0, 1.0))
         world.kill(0)
-        world.run(5.0 + 40 * world.slow * world.topology.max_level)
+        world.run(5.0 + (0.1 + 40 * world.slow) * world.topology.max_level)
         left = [rank for rank, node in enumerate(world.nodes) if node is not None]
         if left:
             raise Broken(f"ranks {left[:10]} have outlived rank 0")

@@ -21,7 +21,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from unittest import mock
 
 from flux.message import Message
@@ -80,6 +80,8 @@ class World:
         self.steps = 0
         self.faults = 0
         """What has broken so far: connections, brokers."""
+        self.broken: Broken | None = None
+        """The first rule that was found broken."""
         self.slow = 0.001
         """The mean time that a message takes, in seconds."""
         self.on_join: Callable[[Node], None] = lambda node: None
@@ -88,12 +90,27 @@ class World:
         self._order = 0
 
     def _parents(self, size: int) -> list[int]:
-        """The parents of a tree that nobody has planned."""
+        """The parents of a tree that nobody has planned; it is not nearly a chain if there are many.
+
+        What all ranks tell all those above them are as many messages as all their levels together: with thousands in
+        a chain, millions.
+        """
+        recent = max(6, size // 8)
         order = [0, *self.random.sample(range(1, size), size - 1)]
         parents = [-1] * size
         for place, rank in enumerate(order[1:], 1):
-            parents[rank] = order[self.random.randrange(max(0, place - 6), place)]
+            parents[rank] = order[self.random.randrange(max(0, place - recent), place)]
         return parents
+
+    def fail(self, text: str) -> NoReturn:
+        """A rule is broken. Raises the first such Broken.
+
+        Clients are called from within the modules that answer them, which would take what is raised for a failure of
+        their own, and the broker that for its: it is kept, and raised again, so that it is what the run ends with.
+        """
+        if self.broken is None:
+            self.broken = Broken(text)
+        raise self.broken
 
     # Time.
 
@@ -151,6 +168,8 @@ class World:
         if tls.exception is not None:
             exc, tls.exception = tls.exception, None
             raise exc
+        if self.broken is not None:
+            raise self.broken
 
     # Brokers.
 
@@ -311,9 +330,9 @@ class Node:
         world.say(f"start {rank} {self.broker.uuid[:8].decode()}")
         self._tick()
 
-    def fail(self, text: str) -> None:
-        """A rule is broken here."""
-        raise Broken(f"rank {self.rank}: {text}")
+    def fail(self, text: str) -> NoReturn:
+        """A rule is broken here. Raises Broken."""
+        self.world.fail(f"rank {self.rank}: {text}")
 
     def _tick(self) -> None:
         if self.alive:
