@@ -317,3 +317,28 @@ def test_config_can_be_copied() -> None:
     import copy
 
     assert copy.deepcopy(UtilConfig("t", initial_dict={"k": 1})).k == 1
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_program_whose_output_nobody_reads_ends_in_silence(lines: int) -> None:
+    program = (
+        "import logging, sys, flux.util\n"
+        "@flux.util.CLIMain(logging.getLogger('name'))\n"
+        "def main():\n"
+        "    sys.stdin.read()\n"
+        f"    print('line\\n' * {lines})\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == -signal.SIGPIPE

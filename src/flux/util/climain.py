@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -31,14 +33,34 @@ class CLIMain:
     def __call__(self, main_func: Callable[[], object]) -> NoReturn:
         logging.basicConfig(level=_log_level(), format="%(name)s: %(levelname)s: %(message)s")
         try:
-            main_func()
+            try:
+                main_func()
+            finally:
+                if sys.stdout is not None and not sys.stdout.closed:
+                    sys.stdout.flush()
         except KeyboardInterrupt:
             sys.exit(_EXIT_INTERRUPTED)
         except Exception as exc:  # noqa: BLE001 - the last frame of a program: there is nobody else to tell the user
+            if isinstance(exc, BrokenPipeError) and _nobody_reads():
+                _end_by_sigpipe()
             self.logger.error(_one_line(exc))
             self.logger.debug(traceback.format_exc())
             sys.exit(1)
         sys.exit(0)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe or socket whose reader has gone (and not, say, the connection to a broker)."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def _end_by_sigpipe() -> NoReturn:
+    """Ends the program in silence, as one that does not handle the signal: its reader has seen enough."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    raise SystemExit(128 + signal.SIGPIPE)  # only if the signal is blocked
 
 
 def _log_level() -> int:
