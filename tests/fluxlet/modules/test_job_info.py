@@ -18,6 +18,7 @@ import flux.kvs
 from flux.constants import FLUX_RPC_STREAMING
 from flux.rpc import RPC
 from fluxlet.modules.job_info.module import JobInfo
+from fluxlet.modules.job_info.watch import End, Source, Watch
 
 JOB = 5553258496
 
@@ -289,3 +290,20 @@ def test_unloading_ends_the_streams(thread: BrokerThread, h: flux.Flux) -> None:
     thread.call(lambda: thread.broker.unload("job-info"))
     assert [error_of(rpc.get)[0] for rpc in rpcs] == [errno.ENOSYS] * 3
     thread.call(lambda: thread.broker.load("job-info", JobInfo))
+
+
+def test_a_log_that_moves_while_it_is_followed_comes_whole_and_in_pieces() -> None:
+    watch = Watch("guest.output", 0, None, lambda userid: None)
+    entry = b'{"timestamp":1.0,"name":"%b"}\n'
+    main = entry % b"submit" + entry % b"start"
+    assert [action.source for action in watch.begin()] == [Source.LOOK]
+    assert [action.source for action in watch.data(main)] == [Source.GUEST]
+    lines = [entry % b"n%d" % n for n in range(6)]
+    sent = [action.line for action in watch.data(lines[0] + lines[1] + lines[2][:5])]
+    assert [action.source for action in watch.failed(errno.ENOTSUP, None)] == [Source.COPY]
+    copy = b"".join(lines)
+    for at in range(0, len(copy), 7):
+        sent += [action.line for action in watch.data(copy[at : at + 7])]
+    assert sent == lines
+    assert list(watch.complete()) == [End()]
+    assert list(watch.complete()) == []

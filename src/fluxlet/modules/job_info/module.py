@@ -28,7 +28,8 @@ from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.job_info.lookup import CURRENT, JSON_DECODE, Lookup
-from fluxlet.modules.job_info.reading import follow, lookup_payload, namespace_payload, outcome, quoted
+from fluxlet.modules.job_info.pieces import Pieces
+from fluxlet.modules.job_info.reading import Outcome, follow, lookup_payload, namespace_payload, outcome, quoted
 from fluxlet.modules.job_info.update import Update
 from fluxlet.modules.job_info.watch import Action, End, Read, Send, Sentinel, Source, Watch
 from fluxlet.payload import decode
@@ -213,9 +214,11 @@ class JobInfo(Service):
         """Begins to read what a watch wants to be read."""
         self._stop_reading(opened)
         directory, path, source = fluid.kvs(opened.jobid), opened.watch.path, action.source
-        if source in (Source.LOOK, Source.COPY):
-            key = f"{directory}.{'eventlog' if source is Source.LOOK else path}"
-            self.fetch(key, partial(self._fetched, opened))
+        if source is Source.LOOK:
+            self.fetch(f"{directory}.eventlog", partial(self._fetched, opened))
+            return
+        if source is Source.COPY:
+            Pieces(self, f"{directory}.{path}", partial(self._copied, opened)).read()
             return
         namespace = "primary"
         if source is Source.GUEST:
@@ -248,6 +251,17 @@ class JobInfo(Service):
             return
         found, watch = outcome(state), opened.watch
         self._act(opened, watch.failed(found.errnum, found.text) if found.errnum else watch.data(found.value))
+
+    def _copied(self, opened: _Open, found: Outcome | None) -> bool:
+        """Takes in a piece of a copy; None: there are no more. False if the next one is not wanted."""
+        if id(opened.request) not in self._watches:
+            return False
+        watch = opened.watch
+        if found is None:
+            self._act(opened, watch.complete())
+        else:
+            self._act(opened, watch.failed(found.errnum, found.text) if found.errnum else watch.data(found.value))
+        return not watch.ended
 
     def _heard(self, opened: _Open, state: RpcState) -> None:
         """Takes in one response of what is being followed."""

@@ -37,9 +37,9 @@ def outcome(state: RpcState) -> Outcome:
         return Outcome(b"", exc.errno or errno.EPROTO, exc.strerror)
 
 
-def lookup_payload(key: str) -> bytes:
+def lookup_payload(key: str, flags: int = 0) -> bytes:
     """The payload of a kvs.lookup in the primary namespace."""
-    return b'{"key":%b,"namespace":"primary","flags":0}\0' % quoted(key)
+    return b'{"key":%b,"namespace":"primary","flags":%d}\0' % (quoted(key), flags)
 
 
 def namespace_payload(namespace: str) -> bytes:

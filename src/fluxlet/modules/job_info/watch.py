@@ -89,6 +89,7 @@ class Watch:
         self._progress = Progress()
         self._lines = Lines()
         self._sent = 0  # bytes
+        self._skip = 0  # bytes of a copy that have been sent before
         self.ended = False
 
     def begin(self) -> Iterator[Action]:
@@ -101,6 +102,7 @@ class Watch:
     def _read(self, source: Source) -> Read:
         self._source = source
         self._lines = Lines()
+        self._skip = self._sent
         if source is Source.MAIN:
             return Read(source, self._waitcreate, self._sentinel)
         if source is Source.GUEST:
@@ -146,6 +148,11 @@ class Watch:
         except ValueError as exc:
             yield from self._end(errno.EPROTO, f"bad eventlog: {exc}")
 
+    def complete(self) -> Iterator[Action]:
+        """All of a copy has been told."""
+        if not self.ended:
+            yield from self._end()
+
     def _is_main(self) -> bool:
         """True if what is being read is the main eventlog, and for the first time."""
         return self._source is Source.LOOK or (self._source is Source.MAIN and self.path == "eventlog")
@@ -178,13 +185,11 @@ class Watch:
             yield from self._end()
 
     def _copied(self, lines: list[bytes]) -> Iterator[Action]:
-        skip = self._sent
         for line in lines:
-            if skip > 0:
-                skip -= len(line)
+            if self._skip > 0:
+                self._skip -= len(line)
             else:
                 yield Send(line)
-        yield from self._end()
 
     def _grown(self, lines: list[bytes]) -> Iterator[Action]:
         main = not self.guest and self.path == "eventlog"
