@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -156,7 +157,10 @@ class Instance:
             timeout=60,
             check=False,
         )
-        # What it has sent last may still be on its way.
+        # What it has sent last may still be on its way: who comes after it is answered when it has been let in.
+        with socket.socket(socket.AF_UNIX) as later:
+            later.connect(self.path)
+            later.recv(1)
         deadline = time.monotonic() + 10.0
         while set(self.broker.clients.all) - others and time.monotonic() < deadline:
             time.sleep(0.001)

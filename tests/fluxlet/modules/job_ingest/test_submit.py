@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from in_process import BrokerThread, error_of
 from service_recordings import RECORDINGS
+from without_modules import without_modules
 
 import flux
 import flux.job
 from flux.job import JobspecV1
 from flux.job._sign import sign
-from fluxlet.broker.builtins import LISTED
 from fluxlet.modules.job_ingest.settings import read
 
 CASES = [json.loads(line) for line in (RECORDINGS / "jobs-jobspec-validation.jsonl").read_text().splitlines()]
@@ -38,8 +38,7 @@ BETTER: dict[str, tuple[int, str]] = {
 @pytest.fixture(scope="module")
 def uri() -> Iterator[str]:
     """One broker for all of this file: nothing here needs a fresh one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(LISTED, "sched-simple")
+    with without_modules("sched-simple"):
         broker = BrokerThread()
     yield broker.uri
     broker.stop()
@@ -204,8 +203,7 @@ def test_plugins_of_users_run_in_processes_of_their_own(tmp_path: Path) -> None:
             "frobnicator": {"plugins": [str(tmp_path / "change.py")]},
         }
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(LISTED, "sched-simple")
+    with without_modules("sched-simple"):
         broker = BrokerThread(config=config)
     try:
         with broker.open() as handle:
@@ -240,8 +238,7 @@ def test_big_jobs_may_have_to_be_instances(tmp_path: Path) -> None:
     config = {
         "ingest": {"validator": {"plugins": ["jobspec", "require-instance"], "require-instance": {"mincores": 2}}}
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(LISTED, "sched-simple")
+    with without_modules("sched-simple"):
         broker = BrokerThread(config=config)
     try:
         with broker.open() as handle:

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 import pytest
 from in_process import BrokerThread
 from job_player import Player
+from without_modules import without_modules
 
 import flux
 from flux.job import JobID, JobspecV1
-from fluxlet.broker.builtins import LISTED
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def _alone() -> Iterator[None]:
     """Brokers have neither scheduler nor execution service: tests play them."""
-    for name in ("sched-simple", "job-exec"):
-        monkeypatch.delitem(LISTED, name, raising=False)
+    with without_modules("sched-simple", "job-exec"):
+        yield
 
 
 @pytest.fixture
