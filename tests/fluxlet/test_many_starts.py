@@ -74,7 +74,11 @@ def killed(environ: dict[str, str], count: int, signum: int, seed: int) -> None:
             # From before Python has started until the program runs, in even steps and a little more.
             time.sleep((number % 16 + rng.random()) * 0.01)
             instance.send_signal(signum)
-            instance.wait(60)
+            try:
+                instance.wait(60)
+            except subprocess.TimeoutExpired:
+                instance.kill()
+                raise
             # What is left must hear of it by itself: nobody reads any more.
         until_nothing_is_left(environ)
 

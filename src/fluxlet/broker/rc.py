@@ -166,7 +166,10 @@ class Rc:
                 code = 1
                 if "broker.recovery-mode" not in broker.attributes.names():
                     return code
-        return await self._tasks(RC1_TASKS, complain) or code
+        if not self.stopping:
+            code = await self._tasks(RC1_TASKS, complain) or code
+        # A signal that comes while the last module is being loaded is one all the same.
+        return 128 + SIGHUP if self.stopping else code
 
     async def _rc3(self, complain: Callable[[str], None]) -> int:
         code = await self._tasks(RC3_TASKS, complain)
