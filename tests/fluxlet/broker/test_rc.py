@@ -199,7 +199,8 @@ def test_without_our_rc1_there_are_only_the_first_modules(line: str) -> None:
     assert done.stdout.split() == sorted(name for name in FIRST if name in LISTED)
 
 
-def test_signal_while_modules_are_loaded_ends_it_in_good_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replaced", ["content", DEFAULT[-1]])
+def test_signal_while_modules_are_loaded_ends_it_in_good_order(tmp_path: Path, replaced: str) -> None:
     # The module that is being loaded waits for us to have sent it.
     module = tmp_path / "slow.py"
     os.mkfifo(tmp_path / "pipe")
@@ -207,7 +208,7 @@ def test_signal_while_modules_are_loaded_ends_it_in_good_order(tmp_path: Path) -
         "from flux.brokermod import BrokerModule\nclass Slow(BrokerModule):\n    def __init__(self, h, *args):\n"
         f"        h.log(3, 'loading')\n        open('{tmp_path}/pipe').read()\n        super().__init__(h, *args)\n"
     )
-    words = ["start", f"--conf=modules.alternatives.content={module}", "-o-v", "true"]
+    words = ["start", f"--conf=modules.alternatives.{replaced}={module}", "-o-v", "true"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FLUX_")}
     command = [sys.executable, "-m", "fluxlet", *words]
     with subprocess.Popen(command, env=clean, stderr=subprocess.PIPE, text=True) as instance:
