@@ -122,7 +122,7 @@ class Scheduler(Service):
             # The resource module has been removed, and will be back; until then its last word counts.
             if exc.errno != self._acquire_errno:
                 self._acquire_errno = exc.errno
-                self.log.error(f"resource.acquire: {exc.strerror}: tried again until it succeeds")
+                self.log.warning(f"resource.acquire: {exc.strerror}: tried again until it succeeds")
             self._retry.reset(_RETRY, 0.0)
             self._retry.start()
             return
