@@ -75,7 +75,7 @@ class Directory:
     """A directory.
 
     Args:
-        owner: the transaction that may change it; None: nobody.
+        owner: the mark of the transaction that may change it; None: nobody.
         leaves: its entries; the names in one are before those in the next.
         firsts: for each leaf, a name that none in it is before, and all in the ones before are; "" for the first.
 

@@ -62,6 +62,8 @@ class Transaction:
         self._made: list[tuple[bytes, Directory]] = []
         self._copied: list[bytes] = []
         self._decoded = 0  # bytes since the last pause
+        # What our directories are marked with: not ourselves, for they stay when we go.
+        self._mark = object()
 
     def run(self, operations: Iterable[Any]) -> Steps:
         """Applies the operations, and encodes: then `rootref` is that of the new tree. Raises OSError."""
@@ -96,8 +98,6 @@ class Transaction:
             directories.replaced(ref)
         for ref, directory in self._made:
             directories.add(ref, directory)
-        # Directories know who has made them: that is not to keep what was stored with them.
-        self.blobs = {}
 
     # One operation.
 
@@ -157,7 +157,7 @@ class Transaction:
                 elif unlinking:
                     return None
                 else:
-                    child = Directory(self)
+                    child = Directory(self._mark)
                 parent.children[name] = child
             parent = child
         if direct:
@@ -171,7 +171,7 @@ class Transaction:
             found = yield ref
             assert found is not None
         self._copied.append(ref)
-        copied = found.copy(self)
+        copied = found.copy(self._mark)
         if copied.irregular:
             copied.irregular = False
             for name, text in list(found.items()):
@@ -194,7 +194,7 @@ class Transaction:
 
     def _put_directory(self, parent: Directory, name: str, dirent: Any) -> Steps:
         """Puts a directory that a client has sent inline."""
-        directory = Directory(self)
+        directory = Directory(self._mark)
         for count, (below, entry) in enumerate(dirent["data"].items(), 1):
             if entry["type"] == "dir":
                 yield from self._put_directory(directory, below, entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import gc
 import hashlib
 import json
 from collections.abc import Generator, Iterable
@@ -459,3 +460,19 @@ def test_memory_is_bounded_and_what_was_replaced_goes_first() -> None:
     assert directories.weight <= 20_000
     assert directories.get(b"kept") is kept
     assert len(directories) <= 4
+
+
+def test_directories_in_memory_keep_nothing_of_those_who_have_made_them() -> None:
+    def alive(kind: type) -> int:
+        return sum(1 for thing in gc.get_objects() if type(thing) is kind)
+
+    gc.collect()
+    before, transactions = alive(Directory), alive(Transaction)
+    tree = Tree()
+    tree.directories = Directories(bound=20_000)
+    for number in range(100):
+        tree.commit(put(f"a.b{number}.c", b"x"), put(f"a.b{number}.d", 100 * b"y"))
+    gc.collect()
+    assert len(tree.directories) < 60
+    assert alive(Directory) - before <= len(tree.directories)
+    assert alive(Transaction) == transactions
