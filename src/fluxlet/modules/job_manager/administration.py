@@ -242,7 +242,7 @@ class Administration(Base):
     def _purge(self, jobids: list[int], then: Any) -> None:
         """Forgets jobs, everywhere; directories that held nothing but them go too."""
         for jobid in jobids:
-            del self.pasts.jobs[jobid]
+            self.plugins.forgotten(self.pasts.jobs.pop(jobid))
             self.waits.zombies.pop(jobid, None)
         for key in self.directories.remove(jobids, self.max_jobid):
             self.batch.add(key, None)

@@ -30,7 +30,7 @@ from fluxlet.modules.job_manager.engine import Engine, Ports
 from fluxlet.modules.job_manager.job import Job
 from fluxlet.modules.job_manager.journal import Journal
 from fluxlet.modules.job_manager.past import Pasts
-from fluxlet.modules.job_manager.plugin import Manager
+from fluxlet.modules.job_manager.plugin_manager import Manager
 from fluxlet.modules.job_manager.plugins import Plugins
 from fluxlet.modules.job_manager.queues import Queues
 from fluxlet.modules.job_manager.singleton import Singleton
@@ -87,13 +87,18 @@ class Base(Service):
             ".post-event": dict,
             ".update-queue": dict,
         }
-        self.plugins = Plugins(self.engine, builtins, Manager(self.engine, self.timer))
+        self.plugins = Plugins(self.engine, builtins, lambda name: Manager(self, name))
         self.engine.plugins = self.plugins
         self.settings = self._read_config(broker.config)
 
     def _callback(self, method: Callable[[Message], Any]) -> Callable[[Flux, Any, Message, Any], Any]:
-        call = super()._callback(method)
+        return self._later(super()._callback(method))
 
+    def when_loaded(self, method: Callable[[Message], Any]) -> Callable[[Flux, Any, Message, Any], Any]:
+        """What calls a method with a request, once all jobs of a former life are there."""
+        return self._later(lambda handle, watcher, message, args: method(message))
+
+    def _later(self, call: Callable[[Flux, Any, Message, Any], Any]) -> Callable[[Flux, Any, Message, Any], Any]:
         def when_loaded(handle: Flux, watcher: Any, message: Message, args: Any) -> Any:
             if self.loading:
                 self._held.append(lambda: call(handle, watcher, message, args))
@@ -108,6 +113,10 @@ class Base(Service):
         held, self._held = self._held, []
         for call in held:
             call()
+
+    def own_topics(self) -> set[str]:
+        """The topics of the requests that the job manager serves itself."""
+        return {f"{self.name}.{handler['topic']}" for _, handler in self._handlers()}
 
     # Configuration.
 

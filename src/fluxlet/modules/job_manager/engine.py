@@ -27,6 +27,7 @@ from fluxlet.modules.job_manager.job import (
     apply,
     merge,
 )
+from fluxlet.modules.job_manager.jobspec import check_keys, updated
 from fluxlet.modules.job_manager.journal import Journal
 from fluxlet.modules.job_manager.machine import Action, State
 from fluxlet.modules.job_manager.plugins import Plugins
@@ -145,7 +146,7 @@ class Engine:
         for watch in self.watches:
             watch(job, name)
         if self.plugins.watches:
-            self.plugins.watch(job, Entry(timestamp, name, context), job.state is not before)
+            self.plugins.watch(job, Entry(timestamp, name, context), before)
         for action in actions:
             self._do[action](job)
         if job.dependents is not None:
@@ -162,18 +163,28 @@ class Engine:
         if job.state is State.DEPEND and not job.held and not job.dependencies and not self.is_waiting(job, "depend"):
             self.post(job, "depend")
 
-    def priority_of(self, job: Job) -> int:
-        """The priority that a job should have (spec 06, section 9)."""
+    def priority_of(self, job: Job) -> int | None:
+        """The priority that a job should have (spec 06, section 9); None: a plugin does not know it yet."""
         if job.urgency == HOLD:
             return 0
         if job.urgency == EXPEDITE:
             return MAX_PRIORITY
         given = self.plugins.priority(job) if self.plugins.hooks["priority"] else None
-        return job.urgency if given is None else min(max(given, 0), MAX_PRIORITY)
+        if given is None:
+            return job.urgency
+        return min(max(given, 0), MAX_PRIORITY) if isinstance(given, int) else None
 
     def prioritize(self, job: Job) -> None:
-        """Works out the priority of a job in PRIORITY; what the scheduler was asked is taken back."""
+        """Works out the priority of a job in PRIORITY; what the scheduler was asked is taken back.
+
+        A job whose priority is not known yet stays there until somebody gives it one.
+        """
+        if self.is_waiting(job, "priority"):
+            return  # a plugin has given it one on this occasion
         priority = self.priority_of(job)
+        if priority is None:
+            self.alloc.take_back(job)
+            return
         if job.pending and 0 != priority != job.priority:
             self.alloc.prioritize(job.id, priority)
         self.alloc.take_back(job)
@@ -250,8 +261,8 @@ class Engine:
             self.post(job, "dependency-add", {"description": description})
 
     def remove_dependency(self, job: Job, description: str) -> None:
-        """Posts dependency-remove, if the job has that dependency."""
-        if description in job.dependencies:
+        """Posts dependency-remove, if the job has that dependency, and was neither refused nor has ended."""
+        if description in job.dependencies and (job.state is State.DEPEND or job.state is State.NEW):
             self.post(job, "dependency-remove", {"description": description})
 
     def annotate(self, job: Job, changes: dict[str, Any]) -> None:
@@ -265,12 +276,25 @@ class Engine:
         if job.state is State.PRIORITY or (job.state is State.SCHED and priority != job.priority):
             self.post(job, "priority", {"priority": priority})
 
+    def ask_priority(self, job: Job) -> None:
+        """Works out anew the priority of a job in PRIORITY or SCHED; one that is not known changes nothing."""
+        if job.state is State.PRIORITY or job.state is State.SCHED:
+            priority = self.priority_of(job)
+            if priority is not None:
+                self.reprioritize(job, priority)
+
     def reprioritize_all(self) -> None:
         """Works out the priority of every job that waits; the scheduler is told in one message."""
         with self.alloc.together():
             for job in list(self.jobs.values()):
-                if job.state is State.SCHED:
-                    self.reprioritize(job, self.priority_of(job))
+                self.ask_priority(job)
+
+    def update(self, job: Job, updates: dict[str, Any]) -> None:
+        """Changes a jobspec: dotted keys and values. Raises ValueError for what would not leave it one."""
+        check_keys(updates)
+        updated(job.jobspec, updates)
+        if updates:
+            self.post(job, "jobspec-update", updates)
 
     def let_go(self, jobs: Iterable[Job]) -> None:
         """The submission of jobs is stored now: the scheduler may be asked."""

@@ -89,10 +89,19 @@ def _reason(text: bytes) -> str | None:
     return None
 
 
+_PARTS = ("attributes", "resources", "tasks")
+
+
+def check_keys(updates: Mapping[str, Any]) -> None:
+    """Raises ValueError for dotted keys that are not within a jobspec."""
+    if not all(key in _PARTS or key.partition(".")[0] in _PARTS for key in updates):
+        raise ValueError("one or more jobspec updates are invalid")
+
+
 def updated(text: bytes, updates: Mapping[str, Any]) -> tuple[bytes, Spec]:
     """A jobspec with the values of dotted keys replaced. Raises ValueError if what comes out is none.
 
-    Also KeyError and TypeError for keys that lead through what is no object.
+    Also for keys that lead through what is no object.
     """
     spec = _decode(text)
     for key, value in updates.items():
@@ -100,6 +109,8 @@ def updated(text: bytes, updates: Mapping[str, Any]) -> tuple[bytes, Spec]:
         *path, last = key.split(".")
         for word in path:
             place = place.setdefault(word, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{key} leads through what is no object")
         place[last] = value
     result = _encode(spec)
     return result, read(result)

@@ -45,9 +45,12 @@ Step = tuple[State, tuple[Action, ...]]
 
 TABLE: dict[tuple[State, str], Step] = {
     (NEW, "validate"): (DEPEND, (Action.DEPEND,)),
+    (NEW, "invalidate"): (INACTIVE, ()),
     (DEPEND, "dependency-remove"): (DEPEND, (Action.DEPEND,)),
     (DEPEND, "depend"): (PRIORITY, (Action.PRIORITIZE,)),
     (PRIORITY, "priority"): (SCHED, (Action.SCHEDULE,)),
+    (PRIORITY, "urgency"): (PRIORITY, (Action.PRIORITIZE,)),
+    (PRIORITY, "jobspec-update"): (PRIORITY, (Action.PRIORITIZE,)),
     (SCHED, "priority"): (SCHED, (Action.REORDER,)),
     (SCHED, "urgency"): (PRIORITY, (Action.PRIORITIZE,)),
     (SCHED, "jobspec-update"): (PRIORITY, (Action.PRIORITIZE,)),

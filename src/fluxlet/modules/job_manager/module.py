@@ -62,6 +62,7 @@ class JobManager(
 
     def stop_service(self) -> None:
         """Ends what others wait for."""
+        self.plugins.close()
         self.refuse_waiting()
         self.journal.end(lambda request: True)
         self.stop_around()

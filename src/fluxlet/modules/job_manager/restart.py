@@ -144,8 +144,7 @@ class Restart(Base):
         """Every job is there: each goes on from where it was. The broker looks after others in between."""
         for number, job in enumerate(list(self.engine.jobs.values()), 1):
             if job.active:
-                if self.plugins.hooks["new"]:
-                    self.plugins.tell("new", job)
+                self.plugins.accepted(job)
                 self._resume(job)
             if number % AT_ONCE == 0:
                 await self.next_pass()

@@ -14,7 +14,7 @@ from flux.message import Message
 from fluxlet.modules.job_manager import limits
 from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.job import Job, new_job
-from fluxlet.modules.job_manager.jobspec import read
+from fluxlet.modules.job_manager.jobspec import System, read
 
 
 class Submitted(msgspec.Struct):
@@ -92,6 +92,8 @@ class Submission(Base):
         except ValueError:
             self.batch.forget(job)
             self.engine.post(job, "invalidate", committed=False)
+            if self.plugins.hooks["destroy"]:
+                self.plugins.tell("destroy", job)
             raise
         self.engine.jobs[job.id] = job
         self.directories.add(job.id)
@@ -109,9 +111,11 @@ class Submission(Base):
         hooks = self.plugins.hooks
         if hooks["create"]:
             self.plugins.check("create", job)
+            system = self._look_again(job)
         self.check_limits(job)
         if hooks["validate"]:
             self.plugins.check("validate", job)
+            system = self._look_again(job)
         for dependency in system.dependencies:
             handler = self.schemes.get(dependency.scheme)
             if handler is not None:
@@ -120,6 +124,11 @@ class Submission(Base):
                 raise ValueError(f'dependency scheme "{dependency.scheme}" not supported')
         if system.alloc_bypass is not None:
             self._bypass(job)
+
+    def _look_again(self, job: Job) -> System:
+        """What the jobspec says now: a plugin may have changed it."""
+        self.queues.check_submit(job.spec.system.queue)
+        return job.spec.system
 
     def check_limits(self, job: Job) -> None:
         """Checks a jobspec against the limits. Raises ValueError."""

@@ -18,12 +18,11 @@ from flux.message import Message
 from fluxlet.modules.job_manager import limits
 from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.job import Job
-from fluxlet.modules.job_manager.jobspec import updated
+from fluxlet.modules.job_manager.jobspec import check_keys, updated
 from fluxlet.modules.job_manager.machine import RUNNING
 from fluxlet.payload import decode
 from fluxlet.service import authorized
 
-_PARTS = ("attributes", "resources", "tasks")
 DURATION, QUEUE, CONSTRAINTS = "attributes.system.duration", "attributes.system.queue", "attributes.system.constraints"
 
 NOT_SENT = "failed to send expiration update to exec system: job termination may not coincide with expiration"
@@ -56,8 +55,10 @@ class Updates(Base):
     def update(self, msg: Message) -> None:
         """Payload `{"id", "updates": {dotted key: value}}`. Answers when the change is posted."""
         request = decode(msg, UpdateRequest)
-        if not all(key in _PARTS or key.partition(".")[0] in _PARTS for key in request.updates):
-            raise OSError(errno.EINVAL, "one or more jobspec updates are invalid")
+        try:
+            check_keys(request.updates)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, str(exc)) from None
         job = self.find(request.id, errno.ENOENT, "unknown job id")
         if request.id in self.pasts.jobs:
             raise OSError(errno.EINVAL, "job is inactive")
@@ -80,8 +81,8 @@ class Updates(Base):
                 limits.check_duration(self.settings, system.queue, system.duration)
                 limits.check_lifetime(system.duration, self.lifetime())
                 if self.plugins.hooks["validate"]:
-                    self.plugins.check("validate", job)
-        except (ValueError, KeyError, TypeError) as exc:
+                    self.plugins.check("validate", job, jobspec)
+        except ValueError as exc:
             raise OSError(errno.EINVAL, str(exc)) from None
         self._ask(msg, job, change, jobspec)
 
@@ -93,8 +94,12 @@ class Updates(Base):
             self._queue(job, value, change)
         else:
             cred = {"userid": msg.userid, "rolemask": msg.rolemask}
-            if not self.plugins.hooks["allow_update"] or not self.plugins.ask("allow_update", job, key, value, cred):
+            permission = self.plugins.allow_update(job, key, value, cred)
+            if permission is None:
                 raise ValueError(f"update of {key} not supported")
+            change.validated = change.validated or permission.validated
+            change.feasibility = change.feasibility or permission.feasibility
+            change.updates.update(permission.updates)
 
     def _duration(self, job: Job, value: Any, owner: bool, change: _Change) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):

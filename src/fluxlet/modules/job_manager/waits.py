@@ -26,7 +26,8 @@ def outcome(job: Job) -> Outcome:
         return False, f"job shell {signal.strsignal(number)}"
     code = exit_code(status)
     if code > 128:
-        return False, f"task(s) {signal.strsignal(code - 128) or f'Unknown signal {code - 128}'}"
+        name = signal.strsignal(code - 128)
+        return False, f"task(s) {name}" if name else f"task(s) exited with exit code {code}"
     if code:
         return False, f"task(s) exited with exit code {code}"
     return True, ""
