@@ -36,10 +36,11 @@ class EventLogEvent(dict[str, Any]):
     def __init__(self, event: Mapping[str, Any] | str | bytes) -> None:
         if isinstance(event, (str, bytes)):
             event = json.loads(event)
-        if not isinstance(event, Mapping):
+        if event.__class__ is not dict and not isinstance(event, Mapping):  # the first is the sooner said
             raise TypeError(f"an eventlog entry must be an object, not {type(event).__name__}")
         super().__init__(event)
-        self.setdefault("context", {})
+        if "context" not in self:
+            self["context"] = {}
 
     def __str__(self) -> str:
         return f"{self.timestamp:<0.5f}: {self.name} {self.context}"

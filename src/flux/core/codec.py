@@ -101,3 +101,14 @@ def load_text(text: bytes) -> Any:
     except StopIteration:
         pass  # white space in front, or no JSON
     return json.loads(decoded)
+
+
+def load_line(line: str) -> Any:
+    """The value of a line of JSON text. Raises json.JSONDecodeError (a ValueError) if it is none."""
+    try:
+        value, end = _scan(line, 0)
+        if end == len(line) - 1 and line[end] == "\n":
+            return value
+    except StopIteration:
+        pass  # white space in front, or no JSON
+    return json.loads(line)

@@ -41,7 +41,7 @@ class FluxExecutorFuture(concurrent.futures.Future[int]):
         self._jobid_error: BaseException | None = None
         self._jobid_set = False
         self._jobid_callbacks: list[Callable[[Self], Any]] = []
-        self._events: dict[str, list[EventLogEvent]] = {name: [] for name in self.EVENTS}
+        self._events: dict[str, list[EventLogEvent]] = {}
         self._event_callbacks: dict[str, list[Callable[[Self, EventLogEvent], Any]]] = {}
 
     def _call(self, callback: Callable[..., Any], *args: Any) -> None:
@@ -100,11 +100,12 @@ class FluxExecutorFuture(concurrent.futures.Future[int]):
 
     def _set_event(self, event: EventLogEvent) -> None:
         """Takes in an event of the job, and calls back. Raises ValueError for one that there is not."""
-        if event.name not in self.EVENTS:
-            raise ValueError(event.name)
+        name = event["name"]
+        if name not in self.EVENTS:
+            raise ValueError(name)
         with self._known:
-            self._events[event.name].append(event)
-            callbacks = list(self._event_callbacks.get(event.name, ()))
+            self._events.setdefault(name, []).append(event)
+            callbacks = list(self._event_callbacks.get(name, ())) if self._event_callbacks else ()
         for callback in callbacks:
             self._call(callback, event)
 
@@ -116,7 +117,7 @@ class FluxExecutorFuture(concurrent.futures.Future[int]):
         if event not in self.EVENTS:
             raise ValueError(event)
         with self._known:
-            past = list(self._events[event])
+            past = list(self._events.get(event, ()))
             self._event_callbacks.setdefault(event, []).append(callback)
         for entry in past:
             self._call(callback, entry)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from flux.constants import FLUX_NODEID_ANY, FLUX_RPC_NORESPONSE, FLUX_RPC_STREAMING
-from flux.core.codec import dump_payload, load_text
+from flux.core.codec import dump_payload, load_line, load_text
 from flux.core.flux_t import FluxT
 from flux.core.future_state import FutureState, RpcState
 from flux.core.kvs_rpc import core_of
+from flux.eventlog import EventLogEvent
 from flux.job.JobID import JobID
 from flux.wrapper import local_error
 
@@ -21,6 +22,7 @@ __all__ = [
     "StreamState",
     "cancel_eventlog",
     "core_of",
+    "event_of",
     "event_text",
     "job_number",
     "request",
@@ -87,6 +89,17 @@ def event_text(state: FutureState) -> str | None:
     if not isinstance(line, str):
         raise local_error(errno.EPROTO)
     return line
+
+
+def event_of(state: FutureState) -> EventLogEvent | None:
+    """The event in a response of `watch_eventlog`; None for the sentinel. Raises as `event_text`, for no event too."""
+    line = event_text(state)
+    if line is None:
+        return None
+    try:
+        return EventLogEvent(load_line(line))
+    except (ValueError, TypeError):
+        raise local_error(errno.EPROTO) from None
 
 
 class StreamState(FutureState):

@@ -15,9 +15,8 @@ from typing import Any
 from flux.core.handle import Flux
 from flux.eventlog import EventLogEvent
 from flux.future import Future
-from flux.job._requests import cancel_eventlog, core_of, event_text, watch_eventlog, wire_id
+from flux.job._requests import cancel_eventlog, core_of, event_of, watch_eventlog, wire_id
 from flux.kvs.watching import WatchImplementation
-from flux.wrapper import local_error
 
 __all__ = [
     "MAIN_EVENTS",
@@ -81,11 +80,7 @@ class JobEventWatchFuture(WatchImplementation):
 
     def watch_get(self, future: Future) -> EventLogEvent | None:
         """The event that `future` is fulfilled with; None for the sentinel, if that was asked for."""
-        line = event_text(future._state)
-        try:
-            return None if line is None else EventLogEvent(line)
-        except (ValueError, TypeError):
-            raise local_error(errno.EPROTO) from None
+        return event_of(future._state)
 
     def watch_cancel(self, future: Future) -> None:
         """Sends job-info.eventlog-watch-cancel."""

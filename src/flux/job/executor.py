@@ -7,24 +7,29 @@
 
 Each thread of an executor has a connection of its own, on which it submits what it is dealt and follows those jobs
 to their ends. What is dealt to it wakes it up.
+
+A job has ten events or so, and a thread may follow thousands of jobs: what each event costs is what an executor costs.
+So events are taken in where they arrive, by a hook on the stream's state, without a future and its continuation.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from flux.constants import FLUX_POLLIN
+from flux.core.future_state import RpcState
 from flux.core.handle import Flux
 from flux.eventlog import EventLogEvent
 from flux.job._executorfuture import FluxExecutorFuture, as_passed
-from flux.job.event import MAIN_EVENTS, JobEventWatchFuture, JobException, event_watch_async
+from flux.job._requests import cancel_eventlog, core_of, event_of, watch_eventlog, wire_id
+from flux.job.event import MAIN_EVENTS, JobException
 from flux.job.submit import SubmitFuture, submit_async, submit_get_id
 
 __all__ = ["MAIN_EVENTS", "FluxExecutor", "FluxExecutorFuture"]
@@ -43,6 +48,60 @@ class _AttachPackage(NamedTuple):
 
     jobid: Any
     future: FluxExecutorFuture
+
+
+class _Bell:
+    """Wakes the loop of a thread: to that it is one more source of messages.
+
+    A watched descriptor would do as well, but a loop that has one asks the kernel before each message that it handles.
+
+    Args:
+        answer: called in the loop, some time after it was rung.
+    """
+
+    def __init__(self, answer: Callable[[], None]) -> None:
+        self._answer = answer
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # It is rung by others: the lock is for the end of it.
+        self._lock = threading.Lock()
+        self._rung = False
+        self.closed = False
+
+    def ring(self) -> bool:
+        """Has it answered; False if nobody is there any more."""
+        with self._lock:
+            if self.closed:
+                return False
+            if not self._rung:
+                self._rung = True
+                os.eventfd_write(self._fd, 1)
+            return True
+
+    def close(self) -> bool:
+        """Releases the descriptor; False if that was done before."""
+        with self._lock:
+            if self.closed:
+                return False
+            self.closed = True
+            os.close(self._fd)
+            return True
+
+    def fileno(self) -> int:
+        """What the loop polls."""
+        return self._fd
+
+    def read_ready(self) -> bool:
+        """It was rung."""
+        with self._lock:
+            self._rung = False
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._fd)
+        return True
+
+    def dispatch(self) -> bool:
+        """Answers."""
+        self._answer()
+        return False
 
 
 class _FluxExecutorThread(threading.Thread):
@@ -71,36 +130,23 @@ class _FluxExecutorThread(threading.Thread):
         self.__exit_event = exit_event
         self.__jobspecs_to_submit = jobspecs_to_submit
         self.__poll_interval = poll_interval
-        self.__running_user_futures: set[FluxExecutorFuture] = set()
+        # With the stream of the job's events, once there is one.
+        self.__running_user_futures: dict[FluxExecutorFuture, RpcState | None] = {}
         self.__flux_handle = Flux(*handle_args, **handle_kwargs)
-        # Written to by others: the lock is for the end of it.
-        self.__bell_lock = threading.Lock()
-        self.__bell: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.__bell = _Bell(lambda: self.__take())
 
     def wake(self) -> bool:
         """Has the thread look at what there is to do; False if it never will again."""
-        with self.__bell_lock:
-            if self.__bell is None:
-                return False
-            os.eventfd_write(self.__bell, 1)
-            return True
+        return self.__bell.ring()
 
     def close(self) -> None:
         """Releases the connection and the descriptor: at the end of the thread, or if it is never started."""
-        with self.__bell_lock:
-            bell, self.__bell = self.__bell, None
-        if bell is not None:
-            os.close(bell)
+        if self.__bell.close():
             self.__flux_handle.__exit__(None, None, None)
 
     def __work_remains(self) -> bool:
         """True if there is something to do, or may yet be."""
         return not self.__exit_event.is_set() or bool(self.__jobspecs_to_submit) or bool(self.__running_user_futures)
-
-    def __rung(self, handle: Flux, watcher: Any, fd: int, revents: int, args: Any) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(fd)
-        self.__take()
 
     def __polled(self, handle: Flux, watcher: Any, revents: int, args: Any) -> None:
         self.__take()
@@ -112,7 +158,7 @@ class _FluxExecutorThread(threading.Thread):
             future = package.future
             if not future.set_running_or_notify_cancel():
                 continue
-            self.__running_user_futures.add(future)
+            self.__running_user_futures[future] = None
             try:
                 if isinstance(package, _SubmitPackage):
                     submitted = submit_async(self.__flux_handle, *package.submit_args, **package.submit_kwargs)
@@ -134,40 +180,47 @@ class _FluxExecutorThread(threading.Thread):
             self.__maybe_stop()
 
     def __follow(self, jobid: Any, future: FluxExecutorFuture) -> None:
-        event_watch_async(self.__flux_handle, jobid).then(self.__event_update, future)
+        stream = watch_eventlog(core_of(self.__flux_handle), wire_id(jobid), "eventlog")
+        self.__running_user_futures[future] = stream
+        stream.add_hook(lambda: self.__heard(stream, future))
+        stream.watch()  # the loop is to go on as long as this does
 
-    def __event_update(self, event_future: JobEventWatchFuture, user_future: FluxExecutorFuture) -> None:
+    def __heard(self, stream: RpcState, future: FluxExecutorFuture) -> None:
         """An event of a job, or the end of its eventlog."""
         try:
-            event = event_future.get_event()
-        except FileNotFoundError:
-            self.__end(user_future, ValueError("job ID does not match any job"))
-        except Exception as exc:  # noqa: BLE001  # whatever it is, it is the future's
-            self.__end(user_future, exc)
-        else:
-            if event is not None:
-                self.__happened(event, user_future)
+            if not stream.errnum:
+                event = event_of(stream)
+                stream.reset()
+                if event is not None:
+                    self.__happened(event, future)
                 return
-            self.__end(user_future, None)
+            ended = _why(stream)
+        except Exception as exc:  # noqa: BLE001  # whatever it is, it is the future's
+            ended = exc
+        self.__end(future, ended)
         self.__maybe_stop()
 
     def __happened(self, event: EventLogEvent, future: FluxExecutorFuture) -> None:
-        if event.name in MAIN_EVENTS:
+        name = event["name"]
+        if name in MAIN_EVENTS:
             future._set_event(event)
-        if future.done():
-            return
-        if event.name == "finish":
-            status = event.context["status"]
-            try:
-                future.set_result(os.waitstatus_to_exitcode(status))
-            except ValueError:
-                future.set_exception(ValueError(status))
-        elif event.name == "exception" and event.context["severity"] == 0:
+        if name == "finish":
+            if not future.done():
+                status = event["context"]["status"]
+                try:
+                    future.set_result(os.waitstatus_to_exitcode(status))
+                except ValueError:
+                    future.set_exception(ValueError(status))
+        elif name == "exception" and event["context"]["severity"] == 0 and not future.done():
             future.set_exception(JobException(event))
 
     def __end(self, future: FluxExecutorFuture, exc: BaseException | None) -> None:
         """Nothing more will be heard of a job."""
-        self.__running_user_futures.discard(future)
+        stream = self.__running_user_futures.pop(future, None)
+        if stream is not None:
+            stream.hooks = None  # no reference cycle
+            with contextlib.suppress(OSError):
+                cancel_eventlog(stream)
         if not future.done():
             future.set_exception(exc or RuntimeError("the job's eventlog has ended without telling how the job did"))
 
@@ -177,20 +230,17 @@ class _FluxExecutorThread(threading.Thread):
 
     def __run(self) -> None:
         handle = self.__flux_handle
-        assert self.__bell is not None
-        watchers = [
-            handle.fd_watcher_create(self.__bell, self.__rung, FLUX_POLLIN),
-            handle.timer_watcher_create(self.__poll_interval, self.__polled, repeat=self.__poll_interval),
-        ]
-        for watcher in watchers:
-            watcher.start()
+        bell = handle.core.reactor.source(self.__bell)
+        timer = handle.timer_watcher_create(self.__poll_interval, self.__polled, repeat=self.__poll_interval)
+        bell.start()
+        timer.start()
         try:
             self.__take()
             while self.__work_remains():
                 handle.reactor_run()
         finally:
-            for watcher in watchers:
-                watcher.destroy()
+            bell.stop()
+            timer.destroy()
 
     def run(self) -> None:
         """Works until there is no more to do."""
@@ -198,6 +248,9 @@ class _FluxExecutorThread(threading.Thread):
             self.__run()
         except BaseException as exc:
             self.__broken_event.set()
+            for stream in self.__running_user_futures.values():
+                if stream is not None:
+                    stream.hooks = None  # it is not the end of the connection that they are to fail with
             self.close()
             for future in list(self.__running_user_futures):
                 self.__end(future, exc)
@@ -208,6 +261,15 @@ class _FluxExecutorThread(threading.Thread):
             raise
         finally:
             self.close()
+
+
+def _why(stream: RpcState) -> Exception | None:
+    """The exception that the end of a job's events is to the job's future; None: they ended as they should."""
+    if stream.errnum == errno.ENODATA:
+        return None
+    if stream.errnum == errno.ENOENT:
+        return ValueError("job ID does not match any job")
+    return OSError(stream.errnum, stream.error_text())
 
 
 class FluxExecutor:
