@@ -22,7 +22,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flux.constants import FLUX_MSGTYPE_EVENT, FLUX_MSGTYPE_REQUEST
+from flux.constants import FLUX_MSGTYPE_EVENT, FLUX_MSGTYPE_REQUEST, FLUX_ROLE_OWNER, FLUX_ROLE_USER
 from flux.core.inner import ffi, lib
 
 if TYPE_CHECKING:
@@ -172,10 +172,14 @@ class BrokerModule:
         self._handle = h
         self._args = args
         self.log = BrokerLogger(h)
-        name = ffi.cast("char *", lib.flux_aux_get(h.handle, b"flux::name"))
-        self._name: str = "unknown" if name == ffi.NULL else ffi.string(name).decode()
+        self._name = self._loaded_as(h)
         # Kept: a watcher that nobody refers to may be collected.
         self._watchers = [self._register(method, handler) for method, handler in self._handlers()]
+
+    def _loaded_as(self, h: Flux) -> str:
+        """The module's name, as the broker keeps it with the handle."""
+        name = ffi.cast("char *", lib.flux_aux_get(h.handle, b"flux::name"))
+        return "unknown" if name == ffi.NULL else ffi.string(name).decode()
 
     @property
     def handle(self) -> Flux:
@@ -235,7 +239,7 @@ class BrokerModule:
         topic = f"{self._name}.{handler['topic']}" if handler["prefix"] else handler["topic"]
         if handler["msgtype"] == FLUX_MSGTYPE_EVENT:
             self._handle.event_subscribe(topic)
-        rolemask = lib.FLUX_ROLE_OWNER | lib.FLUX_ROLE_USER if handler.get("allow_guest") else None
+        rolemask = FLUX_ROLE_OWNER | FLUX_ROLE_USER if handler.get("allow_guest") else None
         watcher = self._handle.msg_watcher_create(self._callback(method), handler["msgtype"], topic, rolemask=rolemask)
         watcher.start()
         return watcher

@@ -39,6 +39,10 @@ class Service(BrokerModule):
         self._asked: set[RpcState] = set()  # what `ask` waits for
         super().__init__(handle, *args)
 
+    def _loaded_as(self, h: Flux) -> str:
+        # Without the C library's names, whose tables take a millisecond or two to load.
+        return self.module.name
+
     def _callback(self, method: Callable[[Message], Any]) -> Callable[[Flux, Any, Message, Any], Any]:
         def call(handle: Flux, watcher: Any, message: Message, args: Any) -> Any:
             try:

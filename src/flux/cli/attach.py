@@ -13,8 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from flux.cli.attach_input import Input
 from flux.cli.attach_signals import Signals
@@ -29,8 +28,7 @@ from flux.job.JobID import JobID
 _MAIN, _EXEC, _OUTPUT = "eventlog", "guest.exec.eventlog", "guest.output"
 
 
-@dataclass
-class Options:
+class Options(NamedTuple):
     """What the options ask for; names as of the long options."""
 
     show_events: bool = False

@@ -12,12 +12,14 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from flux.cli.base import SubmitBaseCmd
 from flux.job.JobID import JobID
 from flux.job.submit import SubmitFuture
-from flux.progress import ProgressBar
+
+if TYPE_CHECKING:
+    from flux.progress import ProgressBar
 
 #: What ``{cc}`` is replaced in, besides the command.
 _MUTABLE = (
@@ -100,10 +102,10 @@ class SubmitBulkCmd(SubmitBaseCmd):
 
     def watcher_start(self, args: Any) -> None:
         """Begins to follow jobs, if they are to be waited for."""
-        from flux.job.watcher import JobWatcher
-
         if self._waits_for(args) is None or self._watcher is not None:
             return
+        from flux.job.watcher import JobWatcher  # takes as long to read as all the rest
+
         self._watcher = JobWatcher(
             self.handle(),
             progress=args.progress,
@@ -130,6 +132,8 @@ class SubmitBulkCmd(SubmitBaseCmd):
         if args.progress and self._waits_for(args) is None:
             after = " {percent:5.1f}% {jps:4.1f} job/s" if args.jps else " {percent:5.1f}% {elapsed.dt}"
             before = f"Submitting {total} jobs: "
+            from flux.progress import ProgressBar
+
             self._bar = ProgressBar(total=total, before=before, after=after, autostop=True, jps=0.0)
             self._bar.start()
 

@@ -29,7 +29,7 @@ class RunCmd(SubmitBaseCmd):
             wait_event=args.wait_event,
         )
         if args.input is not None and (ranks := _idset(args.input)) is not None:
-            options.stdin_ranks = ranks
+            options = options._replace(stdin_ranks=ranks)
             args.input = None
         jobid = self.submit(args)
         if args.verbose:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flux.core.arguments import is_null
+from flux.core.msgspec_import import load_msgspec
 from flux.util import encode_payload
 
 _decode: Callable[[bytes], Any] | None = None
@@ -28,6 +29,7 @@ def _adopt_msgspec() -> None:
     """From here on msgspec reads payloads, if it is installed."""
     global _decode, _refusals
     try:
+        load_msgspec()
         import msgspec.json
     except ImportError:
         return

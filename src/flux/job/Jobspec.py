@@ -14,7 +14,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
 from typing import IO, Any, ClassVar
 
 from flux.constraint.parser import ConstraintSyntaxError
@@ -185,10 +184,12 @@ class Jobspec:
         self.setattr("environment", environ)
 
     def _set_file(self, key: str, path: Any) -> None:
-        if isinstance(path, PurePath):
-            path = str(path)
         if not isinstance(path, str):
-            raise TypeError(f"The path must be a string or pathlib object, got {type(path).__name__}")
+            from pathlib import PurePath  # who has one has loaded it
+
+            if not isinstance(path, PurePath):
+                raise TypeError(f"The path must be a string or pathlib object, got {type(path).__name__}")
+            path = str(path)
         self.setattr_shell_option(f"{key}.type", "file")
         self.setattr_shell_option(f"{key}.path", path)
 

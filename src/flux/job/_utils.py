@@ -12,15 +12,12 @@ import os
 import re
 import resource
 import signal
-import string
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import parse_qs, urlparse
 
 from flux.constraint.parser import ConstraintParser
-from flux.util import dict_merge, parse_fsd, set_treedict, xdg_searchpath
+from flux.util import dict_merge, parse_fsd, set_treedict
 
 if TYPE_CHECKING:
     from flux.job.Jobspec import Jobspec
@@ -49,6 +46,8 @@ class URIArg:
     """
 
     def __init__(self, uri: str, name: str) -> None:
+        from urllib.parse import parse_qs, urlparse  # few jobs have such arguments
+
         if ":" not in uri:
             uri += ":"  # a scheme alone
         self.uri = urlparse(uri)
@@ -85,6 +84,12 @@ def dependency_array_create(uris: Iterable[str]) -> list[dict[str, Any]]:
 def list_split(opts: Iterable[str] | None) -> list[str]:
     """Option values that may be lists with commas, one by one."""
     return list(chain.from_iterable(value.split(",") for value in opts)) if opts else []
+
+
+def _read(path: str | os.PathLike[str]) -> str:
+    """The text of a file. Raises OSError."""
+    with open(path) as file:
+        return file.read()
 
 
 # The environment.
@@ -133,7 +138,7 @@ def _apply_env_rule(
         return result
     if rule.startswith("^"):
         try:
-            lines = Path(os.path.expanduser(rule[1:])).read_text().splitlines()
+            lines = _read(os.path.expanduser(rule[1:])).splitlines()
         except OSError as exc:
             raise ValueError(f"--env: {exc}") from exc
         for line in lines:
@@ -148,8 +153,10 @@ def _apply_env_rule(
     if "{{" in value:
         expand[name] = value
         return result
+    from string import Template  # few jobs have such rules
+
     try:
-        result[name] = string.Template(value).substitute({**base, **result})
+        result[name] = Template(value).substitute({**base, **result})
     except ValueError:
         raise ValueError(f"--env: Unable to substitute {rule}") from None
     except KeyError as exc:
@@ -256,7 +263,7 @@ def parse_jobspec_keyval(label: str, keyval: str) -> tuple[str, Any]:
     if key.startswith("^"):
         key, path = key[1:], text
         try:
-            text = Path(path).read_text()
+            text = _read(path)
         except OSError as exc:
             raise ValueError(f"{label}: {exc}") from exc
         try:
@@ -343,7 +350,7 @@ class BatchConfig:
 
     def update_file(self, path: str | os.PathLike[str], extension: str = ".toml") -> BatchConfig:
         """Adds a file's tables; `extension` says how it is read. Raises ValueError, OSError."""
-        text = Path(path).read_text()
+        text = _read(path)
         try:
             conf = self.loaders[extension](text)
         except ValueError as exc:
@@ -352,6 +359,8 @@ class BatchConfig:
 
     def update_named_config(self, name: str) -> BatchConfig:
         """Adds the file NAME.toml or NAME.json of the user's or the site's configuration. Raises ValueError."""
+        from flux.util import xdg_searchpath  # few jobs have one
+
         for directory in xdg_searchpath("config"):
             for extension in self.loaders:
                 path = directory / f"{name}{extension}"

@@ -17,6 +17,7 @@ from flux.constants import (
 from flux.core.arguments import c_int, is_null
 from flux.core.codec import dump_payload, load_text
 from flux.core.handle import Flux
+from flux.core.msgspec_import import load_msgspec
 from flux.future import Future
 from flux.job import _sign
 from flux.job._requests import core_of
@@ -49,6 +50,7 @@ def _adopt_msgspec() -> None:
     """From here on msgspec encodes jobspecs, if it is installed."""
     global _encode, _refusals
     try:
+        load_msgspec()
         import msgspec.json
     except ImportError:
         return

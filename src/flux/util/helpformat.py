@@ -7,6 +7,8 @@ of it calls for that, and nothing else.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +24,23 @@ def help_formatter(argwidth: int = 40, raw_description: bool = False) -> Callabl
     attribute `hidden_option_strings` are not shown.
     """
     formatter_class = _RawFluxHelp if raw_description else _FluxHelp
+    width = _width()
 
     def make(prog: str, **kwargs: Any) -> argparse.HelpFormatter:
-        return formatter_class(prog, max_help_position=argwidth, **kwargs)
+        return formatter_class(prog, max_help_position=argwidth, **{"width": width, **kwargs})
 
     return make
+
+
+def _width() -> int:
+    """The columns of help: as argparse has it, which reads the module shutil for that, in every command."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns) - 2
+    try:
+        return (os.get_terminal_size(sys.__stdout__.fileno()).columns or 80) - 2  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 78  # stdout is no terminal
 
 
 class _FluxHelp(argparse.HelpFormatter):

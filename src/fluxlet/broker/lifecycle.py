@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -53,6 +54,8 @@ FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 _ESCALATION = (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL)
 #: The event that a terminating signal is in states that only wait.
 _SIGNAL_EVENTS = {"join": "parent-fail", "config-sync": "sync-fail", "quorum": "quorum-fail"}
+#: In these the broker is put together: what is made then stays.
+_STARTING = ("load-builtins", "join", "config-sync", "init")
 _GOODBYE_TIMEOUT = 60.0
 _RC_DEFAULTS = {"rc1": "flux modprobe rc1", "rc3": "flux modprobe rc3"}
 
@@ -119,6 +122,9 @@ class LifeCycle:
         self.exit_code = self.exit_code or code
 
     def _entered(self, transition: Transition) -> None:
+        if not gc.isenabled() and transition.new not in _STARTING:
+            gc.freeze()
+            gc.enable()
         action = self._actions.get(transition.new)
         if action is not None and transition.new != transition.old:
             action()

@@ -7,6 +7,7 @@ import os
 import sys
 
 from flux.cli.options import UsageError
+from flux.core.msgspec_import import load_msgspec
 from fluxlet.broker.guardian import Guardian
 from fluxlet.broker.options import BROKER as COMMAND
 from fluxlet.broker.options import BrokerOptions
@@ -37,9 +38,10 @@ def run_broker(options: BrokerOptions) -> int:
     guardian = Guardian()
     os.environ.update(instance_environment(os.environ))
 
-    # What is imported and made at the start stays: collecting it over and over again would be for nothing.
+    # What is imported and made at the start stays: collecting it over and over again would be for nothing. It goes
+    # on in `fluxlet.broker.lifecycle`, when the modules are there.
     gc.disable()
+    load_msgspec()
     from fluxlet.broker.main import run
 
-    gc.enable()
     return run(options, guardian, front_end())

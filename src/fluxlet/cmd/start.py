@@ -7,6 +7,7 @@ import sys
 
 from flux.cli.options import UsageError
 from flux.conf_builtin import conf_builtin_get
+from flux.core.msgspec_import import load_msgspec
 from fluxlet.broker.options import START as COMMAND
 from fluxlet.broker.options import BrokerOptions, StartOptions
 from fluxlet.cmd.broker import run_broker
@@ -25,6 +26,7 @@ def main(argv: list[str]) -> int:
         print(exc.text, file=sys.stderr)
         return exc.status
     if options.test is not None:
+        load_msgspec()
         from fluxlet.cmd.test_instance import run_test_instance  # who wants one broker does not pay for it
 
         leave(run_test_instance(options, options.test))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +140,7 @@ class JobShell(Service):
 
     def _start(self) -> None:
         broker = self.broker
-        self._token = secrets.token_hex(16)
+        self._token = os.urandom(16).hex()
         visible = broker.attributes.visible
         environ = program_environment(os.environ, visible["local-uri"], visible.get("jobid"))
         environ["FLUXLET_SHELL_TOKEN"] = self._token

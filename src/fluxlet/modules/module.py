@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import traceback
 from syslog import LOG_ERR
 from typing import Any
 
@@ -123,6 +122,8 @@ class Modules(Service):
             number = exc.errno or errno.ECONNRESET
             raise OSError(number, exc.strerror or os.strerror(number)) from None
         except Exception as exc:  # noqa: BLE001  # whatever the user's file raises must not end the broker
+            import traceback  # for what should not happen
+
             for line in traceback.format_exception(exc):
                 self.broker.log.write(LOG_ERR, f"{name}: {line.rstrip()}")
             raise OSError(errno.ECONNRESET, f"{type(exc).__name__}: {exc}") from None

@@ -11,6 +11,9 @@ def main() -> int:
     from fluxlet.shell.keeper import split
 
     split()
+    from flux.core.msgspec_import import load_msgspec
+
+    load_msgspec()
     from fluxlet.shell.server import serve
 
     return serve(os.environ["FLUX_URI"], os.environ.pop("FLUXLET_SHELL_TOKEN"))

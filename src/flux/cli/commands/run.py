@@ -25,8 +25,7 @@ def parser() -> FluxArgumentParser:
     return RunCmd("run").get_parser()
 
 
-def _run(argv: list[str]) -> None:
-    command = RunCmd("run")
+def _run(command: RunCmd, argv: list[str]) -> None:
     try:
         status = command.main(command.parse(argv))
     except Failure as exc:
@@ -39,4 +38,5 @@ def _run(argv: list[str]) -> None:
 
 def main(argv: list[str]) -> NoReturn:
     """Runs the command, and ends the program with the exit code of the job."""
-    CLIMain(RunCmd("run").logger)(partial(_run, argv))
+    command = RunCmd("run")
+    CLIMain(command.logger)(partial(_run, command, argv))

@@ -24,11 +24,11 @@ def parser() -> FluxArgumentParser:
     return SubmitCmd("submit").get_parser()
 
 
-def _run(argv: list[str]) -> None:
-    command = SubmitCmd("submit")
+def _run(command: SubmitCmd, argv: list[str]) -> None:
     sys.exit(command.main(command.parse(argv)))
 
 
 def main(argv: list[str]) -> NoReturn:
     """Runs the command, and ends the program with its exit code."""
-    CLIMain(SubmitCmd("submit").logger)(partial(_run, argv))
+    command = SubmitCmd("submit")
+    CLIMain(command.logger)(partial(_run, command, argv))

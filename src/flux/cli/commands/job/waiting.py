@@ -30,7 +30,8 @@ def attach_command(parsed: Parsed) -> int:
         stdin_ranks=parsed.value("stdin-ranks") or "all",
     )
     if parsed.has("tail"):
-        options.tail = 10 if parsed.value("tail") is None else number(parsed, "tail", 10)
+        tail = 10 if parsed.value("tail") is None else number(parsed, "tail", 10)
+        options = options._replace(tail=tail)
     target = jobid(word)
     with handle() as h:
         return Attach(h, target, word, options).run()
