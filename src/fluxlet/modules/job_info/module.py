@@ -27,11 +27,13 @@ from flux.core.future_state import RpcState
 from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
+from fluxlet.modules.content.digest import Hash
 from fluxlet.modules.job_info.lookup import CURRENT, JSON_DECODE, Lookup
-from fluxlet.modules.job_info.pieces import Pieces
+from fluxlet.modules.job_info.pieces import Blob, Pieces, Taken, blobs_of
 from fluxlet.modules.job_info.reading import Outcome, follow, lookup_payload, namespace_payload, outcome, quoted
 from fluxlet.modules.job_info.update import Update
 from fluxlet.modules.job_info.watch import Action, End, Read, Send, Sentinel, Source, Watch
+from fluxlet.pace import Pace
 from fluxlet.payload import decode
 from fluxlet.service import Service, authorized, may_end, require_streaming, sender
 
@@ -78,6 +80,7 @@ class _Open:
         self.watch = watch
         self.reading: RpcState | None = None
         self.hook: Callable[[], None] | None = None
+        self.pieces: Pieces | None = None
 
 
 class JobInfo(Service):
@@ -89,9 +92,12 @@ class JobInfo(Service):
         self._updates: dict[tuple[int, str], Update] = {}
         self._lookups = 0
         super().__init__(handle, broker, *args)
+        self._pace = Pace(self)
+        self._hash = Hash(broker.attributes.visible.get("content.hash", "sha1"))
 
     def stop_service(self) -> None:
         """Ends all streams."""
+        self._pace.stop()
         for opened in list(self._watches.values()):
             self._stop_reading(opened)
             self.handle.respond_error(opened.request, errno.ENOSYS)
@@ -200,7 +206,9 @@ class JobInfo(Service):
             kind = type(action)
             if kind is Send:
                 line = action.line.decode("utf-8", "replace")  # type: ignore[union-attr]
-                self.answer(request, b'{"event":%b}\0' % quoted(line))
+                raw = b'{"event":%b}\0' % quoted(line)
+                self.answer(request, raw)
+                self._pace.spend(request, len(raw))
             elif kind is Read:
                 self._read(opened, action)  # type: ignore[arg-type]
             elif kind is Sentinel:
@@ -212,13 +220,15 @@ class JobInfo(Service):
 
     def _read(self, opened: _Open, action: Read) -> None:
         """Begins to read what a watch wants to be read."""
+        before = opened.pieces.taken if opened.pieces is not None else None
         self._stop_reading(opened)
         directory, path, source = fluid.kvs(opened.jobid), opened.watch.path, action.source
         if source is Source.LOOK:
             self.fetch(f"{directory}.eventlog", partial(self._fetched, opened))
             return
+        pieces = opened.pieces = Pieces(self, partial(self._may_tell, opened), partial(self._told, opened))
         if source is Source.COPY:
-            Pieces(self, f"{directory}.{path}", partial(self._copied, opened)).read()
+            pieces.copy(f"{directory}.{path}", partial(self._known, opened, before))
             return
         namespace = "primary"
         if source is Source.GUEST:
@@ -228,50 +238,75 @@ class JobInfo(Service):
         flags = _APPEND
         flags |= FLUX_KVS_WAITCREATE if action.waitcreate else 0
         flags |= FLUX_KVS_WATCH_INITIAL_SENTINEL if action.sentinel else 0
-        state = follow(self.handle, namespace, key, flags)
+        state = follow(self.handle, namespace, key, flags, refs=True)
 
         def heard() -> None:
             while opened.reading is state and state.ready:
-                self._heard(opened, state)
+                self._heard(opened, state, pieces)
 
         opened.reading, opened.hook = state, heard
         state.add_hook(heard)
         heard()
         if source is Source.GUEST and action.waitcreate:
             # That would wait for a namespace, too, and this one may just have been removed.
-            self.ask(b"kvs.getroot", namespace_payload(namespace), partial(self._checked, opened, state))
+            self.ask(b"kvs.getroot", namespace_payload(namespace), partial(self._checked, pieces))
 
-    def _checked(self, opened: _Open, followed: RpcState, state: RpcState) -> None:
+    @staticmethod
+    def _checked(pieces: Pieces, state: RpcState) -> None:
         """Whether the namespace that is followed is there has turned out."""
-        if state.errnum and opened.reading is followed:
-            self._act(opened, opened.watch.failed(state.errnum, state.errtext))
+        if state.errnum:
+            pieces.add(Outcome(b"", state.errnum, state.errtext))
+
+    def _heard(self, opened: _Open, state: RpcState, pieces: Pieces) -> None:
+        """Takes in one response of what is being followed."""
+        items: list[Blob | Outcome] = []
+        try:
+            if state.errnum or state.value.raw is None:
+                items.append(outcome(state))
+            else:
+                treeobj = kvs_rpc.tree_object(state)
+                if treeobj["type"] == "valref":
+                    items += blobs_of(treeobj["data"])
+                else:
+                    data = kvs_rpc.value(state)
+                    items.append(Blob(self._hash.digest(data), data))
+        except OSError as exc:
+            items.append(Outcome(b"", exc.errno or errno.EPROTO, exc.strerror))
+        if state.errnum:
+            opened.reading = None
+        else:
+            state.reset()
+        pieces.add(*items)
+
+    @staticmethod
+    def _known(opened: _Open, before: Taken | None, blobs: list[Blob]) -> int:
+        """How many of a copy's blobs need not be told: all that were where it was followed, if it begins with them."""
+        if before is None or not before.begins(blobs):
+            return 0
+        opened.watch.resume()
+        return before.count
+
+    def _may_tell(self, opened: _Open, pieces: Pieces) -> bool:
+        return self._pace.may_send(opened.request, pieces, Pieces.go_on)
+
+    def _told(self, opened: _Open, found: Outcome | None) -> None:
+        """Takes in a piece; None: there are no more."""
+        watch = opened.watch
+        if found is None:
+            actions = watch.complete()
+        elif found.errnum:
+            actions = watch.failed(found.errnum, found.text)
+        elif found.sentinel:
+            actions = watch.sentinel()
+        else:
+            actions = watch.data(found.value)
+        self._act(opened, actions)
 
     def _fetched(self, opened: _Open, state: RpcState) -> None:
         if id(opened.request) not in self._watches:
             return
         found, watch = outcome(state), opened.watch
         self._act(opened, watch.failed(found.errnum, found.text) if found.errnum else watch.data(found.value))
-
-    def _copied(self, opened: _Open, found: Outcome | None) -> bool:
-        """Takes in a piece of a copy; None: there are no more. False if the next one is not wanted."""
-        if id(opened.request) not in self._watches:
-            return False
-        watch = opened.watch
-        if found is None:
-            self._act(opened, watch.complete())
-        else:
-            self._act(opened, watch.failed(found.errnum, found.text) if found.errnum else watch.data(found.value))
-        return not watch.ended
-
-    def _heard(self, opened: _Open, state: RpcState) -> None:
-        """Takes in one response of what is being followed."""
-        found, watch = outcome(state), opened.watch
-        if found.errnum:
-            opened.reading = None
-            self._act(opened, watch.failed(found.errnum, found.text))
-            return
-        state.reset()
-        self._act(opened, watch.sentinel() if found.sentinel else watch.data(found.value))
 
     def _stop_reading(self, opened: _Open) -> None:
         state, opened.reading = opened.reading, None
@@ -280,6 +315,10 @@ class JobInfo(Service):
                 state.remove_hook(opened.hook)
             if not state.done:
                 kvs_rpc.cancel_lookup(state)
+        pieces, opened.pieces = opened.pieces, None
+        if pieces is not None:
+            pieces.stop()
+            self._pace.forget(pieces)
 
     @request_handler("eventlog-watch-cancel", allow_guest=True)
     def eventlog_watch_cancel(self, msg: Message) -> None:
@@ -332,6 +371,7 @@ class JobInfo(Service):
             if sender(opened.request) == gone:
                 self._stop_reading(opened)
                 del self._watches[id(opened.request)]
+        self._pace.gone(msg)
         for update in list(self._updates.values()):
             for request in list(update.requests):
                 if sender(request) == gone:

@@ -1,14 +1,16 @@
 """Pieces: a value of the KVS read blob by blob, so that a long log keeps nobody waiting (spec 05, 4.1).
 
-A lookup answers a value whole: a gigabyte of output would be joined, encoded and decoded in one go. Here the references
-are looked up, and their blobs loaded one after the other, with pauses in which the broker looks after everybody else.
+A lookup answers a value whole: a gigabyte of output would be joined, encoded and decoded in one go. Here what is to be
+told stands in a queue, blobs by their digests, and is loaded and told piece by piece: with pauses in which the broker
+looks after everybody else, and no faster than the client reads (`fluxlet.pace`).
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from flux.constants import FLUX_KVS_TREEOBJ
 from flux.core import kvs_rpc
@@ -18,82 +20,144 @@ from fluxlet.modules.job_info.reading import Outcome, lookup_payload, outcome
 if TYPE_CHECKING:
     from fluxlet.service import Service
 
-#: Bytes between two pauses.
-_PAUSE = 256 << 10
+#: Bytes that are told at once.
+_PIECE = 16 << 10
+
+
+def blobs_of(refs: Iterable[str]) -> list[Blob]:
+    """Those that blobrefs stand for."""
+    return [Blob(bytes.fromhex(ref.partition("-")[2])) for ref in refs]
+
+
+class Taken:
+    """Which blobs have been taken from a value that grows, in little room however many they are."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mark = 0
+
+    def add(self, blob: Blob) -> None:
+        """One more."""
+        self.count += 1
+        self._mark = hash((self._mark, blob.digest))
+
+    def begins(self, blobs: list[Blob]) -> bool:
+        """True if there are some, and a value of these blobs begins with them."""
+        other = Taken()
+        for blob in blobs[: self.count]:
+            other.add(blob)
+        return self.count > 0 and (other.count, other._mark) == (self.count, self._mark)
+
+
+class Blob(NamedTuple):
+    """A blob that is to be told; `data`: what it holds, if that is known."""
+
+    digest: bytes
+    data: bytes | None = None
+
+
+class _Rest(NamedTuple):
+    """Bytes, and where what has not been told of them begins."""
+
+    data: bytes
+    start: int
 
 
 class Pieces:
-    """One reading of a value.
+    """One reading of a value, or of several things one after the other.
 
     Args:
         service: who reads.
-        key: in the primary namespace.
-        told: called with each piece, or the error that ends it, and with None after the last piece. It returns False
-            if it wants no more.
+        may_tell: tells whether more may be told now; else it has `go_on` called later.
+        told: called with each piece, or an error, which is the last thing told, or a sentinel; with None after all of
+            a copy.
+
+    Attributes:
+        taken: which blobs have been told, or begun to be.
     """
 
-    def __init__(self, service: Service, key: str, told: Callable[[Outcome | None], bool]) -> None:
+    def __init__(
+        self, service: Service, may_tell: Callable[[Pieces], bool], told: Callable[[Outcome | None], None]
+    ) -> None:
         self._service = service
-        self._key = key
+        self._may_tell = may_tell
         self._told = told
-        self._refs: list[str] = []
-        self._next = 0
-        self._size = 0
-        self._waiting = False
+        self.taken = Taken()
+        self._queue: deque[Blob | Outcome | _Rest | None] = deque()
+        self._busy = False
+        self._waiting = False  # for a blob
         self._over = False
-        self._timer = service.module.reactor.timer(0.0, 0.0, self._resume)
 
-    def read(self) -> None:
-        """Begins."""
-        self._service.ask(b"kvs.lookup", lookup_payload(self._key, FLUX_KVS_TREEOBJ), self._found)
+    def copy(self, key: str, known: Callable[[list[Blob]], int]) -> None:
+        """Reads a key of the primary namespace, once.
 
-    def _found(self, state: RpcState) -> None:
-        if state.errnum:
-            self._told(outcome(state))
-            return
-        try:
-            found = kvs_rpc.tree_object(state)
-        except OSError as exc:
-            self._told(Outcome(b"", exc.errno or errno.EPROTO, exc.strerror))
-            return
-        if found["type"] != "valref":
-            # A short value, or none at all: the lookup has the words for that.
-            self._service.ask(b"kvs.lookup", lookup_payload(self._key), self._whole)
-            return
-        self._refs = found["data"]
-        self._go()
+        Args:
+            known: given its blobs, says how many of them need not be read.
+        """
 
-    def _whole(self, state: RpcState) -> None:
-        found = outcome(state)
-        if self._told(found) and not found.errnum:
-            self._told(None)
-
-    def _resume(self) -> None:
-        if self._told(Outcome(b"")):  # somebody is still there
-            self._go()
-
-    def _go(self) -> None:
-        """Loads what is in memory; what is not, and who else is there, is waited for."""
-        while self._next < len(self._refs):
-            if self._size > _PAUSE:
-                self._size = 0
-                self._timer.start()
+        def found(state: RpcState) -> None:
+            if state.errnum:
+                self.add(outcome(state))
                 return
-            ref = self._refs[self._next]
-            self._next += 1
-            self._waiting = True
-            self._service.ask(b"content.load", bytes.fromhex(ref.partition("-")[2]), self._loaded)
-            if self._waiting:
-                self._waiting = False  # the answer goes on
+            try:
+                treeobj = kvs_rpc.tree_object(state)
+            except OSError as exc:
+                self.add(Outcome(b"", exc.errno or errno.EPROTO, exc.strerror))
                 return
-            if self._over:
-                return
-        self._told(None)
+            if treeobj["type"] == "valref":
+                blobs = blobs_of(treeobj["data"])
+                self.add(*blobs[known(blobs) :], None)
+            else:
+                # A short value, or none at all: the lookup has the words for that.
+                self._service.ask(b"kvs.lookup", lookup_payload(key), whole)
+
+        def whole(state: RpcState) -> None:
+            found = outcome(state)
+            self.add(found, *(() if found.errnum else (None,)))
+
+        self._service.ask(b"kvs.lookup", lookup_payload(key, FLUX_KVS_TREEOBJ), found)
+
+    def add(self, *items: Blob | Outcome | None) -> None:
+        """More is to be told; None for the end of a copy."""
+        if not self._over:
+            self._queue.extend(items)
+            self.go_on()
+
+    def stop(self) -> None:
+        """Nothing is told any more."""
+        self._over = True
+        self._queue.clear()
+
+    def go_on(self) -> None:
+        """Tells what may be told now."""
+        if self._busy:
+            return
+        self._busy = True
+        queue = self._queue
+        while queue and not self._waiting and self._may_tell(self):
+            item = queue.popleft()
+            if isinstance(item, Blob):
+                self.taken.add(item)
+                if item.data is not None:
+                    queue.appendleft(_Rest(item.data, 0))
+                    continue
+                self._waiting = True
+                self._service.ask(b"content.load", item.digest, self._loaded)  # answered at once if it is in memory
+            elif isinstance(item, _Rest):
+                end = item.start + _PIECE
+                if end < len(item.data):
+                    queue.appendleft(_Rest(item.data, end))
+                self._told(Outcome(item.data[item.start : end]))
+            else:
+                self._told(item)
+        self._busy = False
 
     def _loaded(self, state: RpcState) -> None:
-        at_once, self._waiting = self._waiting, False
-        found = Outcome(b"", state.errnum, state.errtext) if state.errnum else Outcome(state.value.raw or b"")
-        self._size += len(found.value)
-        self._over = not self._told(found) or bool(found.errnum)
-        if not at_once and not self._over:
-            self._go()
+        self._waiting = False
+        if self._over:
+            return
+        if state.errnum:
+            self._queue.appendleft(Outcome(b"", state.errnum, state.errtext))
+        else:
+            self._queue.appendleft(_Rest(state.value.raw or b"", 0))
+        self.go_on()

@@ -47,9 +47,10 @@ def namespace_payload(namespace: str) -> bytes:
     return b'{"namespace":%b}\0' % quoted(namespace)
 
 
-def follow(handle: Flux, namespace: str, key: str, flags: int) -> RpcState:
-    """Sends kvs-watch.lookup."""
-    raw = b'{"key":%b,"namespace":%b,"flags":%d}\0' % (quoted(key), quoted(namespace), flags)
+def follow(handle: Flux, namespace: str, key: str, flags: int, refs: bool = False) -> RpcState:
+    """Sends kvs-watch.lookup. `refs`: blobs are told by their references."""
+    more = b',"refs":true' if refs else b""
+    raw = b'{"key":%b,"namespace":%b,"flags":%d%b}\0' % (quoted(key), quoted(namespace), flags, more)
     return handle.core.rpc(b"kvs-watch.lookup", raw, FLUX_NODEID_ANY, FLUX_RPC_STREAMING)
 
 
@@ -57,10 +58,15 @@ class Lines:
     """Bytes that come in pieces, as lines."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
 
     def add(self, data: bytes) -> list[bytes]:
         """The lines that are complete by now, with their newlines."""
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if lines and self._rest:
+            lines[0] = b"".join(self._rest) + lines[0]
+            self._rest = []
+        if rest:
+            self._rest.append(rest)
         return [line + b"\n" for line in lines]

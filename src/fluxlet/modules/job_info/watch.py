@@ -88,6 +88,7 @@ class Watch:
         self._source = Source.LOOK
         self._progress = Progress()
         self._lines = Lines()
+        self._followed = Lines()  # as they were where it was followed, before the copy
         self._sent = 0  # bytes
         self._skip = 0  # bytes of a copy that have been sent before
         self.ended = False
@@ -101,7 +102,7 @@ class Watch:
 
     def _read(self, source: Source) -> Read:
         self._source = source
-        self._lines = Lines()
+        self._followed, self._lines = self._lines, Lines()
         self._skip = self._sent
         if source is Source.MAIN:
             return Read(source, self._waitcreate, self._sentinel)
@@ -147,6 +148,11 @@ class Watch:
                 yield from self._grown(lines)
         except ValueError as exc:
             yield from self._end(errno.EPROTO, f"bad eventlog: {exc}")
+
+    def resume(self) -> None:
+        """The copy is told from where following it ended, not from its beginning."""
+        self._lines = self._followed
+        self._skip = 0
 
     def complete(self) -> Iterator[Action]:
         """All of a copy has been told."""

@@ -6,15 +6,13 @@
 Rules:
 - A lookup is made with the credentials of its client: what that may see is for the kvs module to say.
 - Watchers that look for the same thing share one lookup of each commit, and one load of each blob.
-- What a client is sent waits in its line, in order, while the blobs of it are loaded; never more than LOADS at once.
+- What a client is sent is the business of `sending`.
 - A namespace's events are subscribed to while it has watchers.
 """
 
 from __future__ import annotations
 
 import errno
-from binascii import b2a_base64
-from collections import deque
 from syslog import LOG_ERR
 from typing import TypeAlias
 
@@ -27,31 +25,22 @@ from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.kvs.keys import normalize
-from fluxlet.modules.kvs_watch.watcher import (
-    Answer,
-    Blob,
-    Done,
-    End,
-    Outcome,
-    Sentinel,
-    Ticket,
-    Value,
-    Watcher,
-    check_flags,
-)
+from fluxlet.modules.kvs_watch.sending import Sender, Watch
+from fluxlet.modules.kvs_watch.watcher import Outcome, Ticket, Watcher, check_flags
 from fluxlet.payload import cut, decode
 from fluxlet.service import Service, authorized, sender
 
-#: Blobs that are loaded at once.
-LOADS = 64
-
 
 class LookupRequest(msgspec.Struct):
-    """Payload of kvs-watch.lookup."""
+    """Payload of kvs-watch.lookup.
+
+    `refs` is ours: in place of blobs, `valref` objects with the references of those that have come.
+    """
 
     key: str
     namespace: str
     flags: int
+    refs: bool = False
 
 
 class CancelRequest(msgspec.Struct):
@@ -97,46 +86,25 @@ _lookup_response = msgspec.json.Decoder(LookupResponse).decode
 _getroot_response = msgspec.json.Decoder(GetrootResponse).decode
 _encode = msgspec.json.Encoder().encode
 
-#: What a client is to be sent: a payload, or an error; None: the contents of it are being loaded.
-_Sending: TypeAlias = bytes | End | Done | Sentinel | None
 #: What distinguishes lookups from each other: key, flags, userid and roles of who asks.
 _Identity: TypeAlias = tuple[str, int, int, int]
-
-
-class _Slot:
-    """A place in a line."""
-
-    __slots__ = ("content",)
-
-    def __init__(self, content: _Sending) -> None:
-        self.content = content
-
-
-class _Watch:
-    """A watcher, and the line of what its client is to be sent."""
-
-    __slots__ = ("line", "watcher")
-
-    def __init__(self, watcher: Watcher) -> None:
-        self.watcher = watcher
-        self.line: deque[_Slot] = deque()
 
 
 class _Namespace:
     """The watches of one namespace."""
 
     def __init__(self) -> None:
-        self.by_key: dict[str, dict[_Watch, None]] = {}
-        self.always: dict[_Watch, None] = {}  # those that look at every commit; they are in `by_key` as well
+        self.by_key: dict[str, dict[Watch, None]] = {}
+        self.always: dict[Watch, None] = {}  # those that look at every commit; they are in `by_key` as well
         self.count = 0
 
-    def add(self, watch: _Watch) -> None:
+    def add(self, watch: Watch) -> None:
         self.by_key.setdefault(watch.watcher.key, {})[watch] = None
         if watch.watcher.looks_always:
             self.always[watch] = None
         self.count += 1
 
-    def remove(self, watch: _Watch) -> None:
+    def remove(self, watch: Watch) -> None:
         watches = self.by_key[watch.watcher.key]
         del watches[watch]
         if not watches:
@@ -144,10 +112,10 @@ class _Namespace:
         self.always.pop(watch, None)
         self.count -= 1
 
-    def all(self) -> list[_Watch]:
+    def all(self) -> list[Watch]:
         return [watch for watches in self.by_key.values() for watch in watches]
 
-    def concerned(self, keys: dict[str, None]) -> list[_Watch]:
+    def concerned(self, keys: dict[str, None]) -> list[Watch]:
         """The watches that a commit of `keys` concerns."""
         by_key = self.by_key
         # Whichever is fewer.
@@ -163,11 +131,9 @@ class KvsWatch(Service):
     def __init__(self, handle: Flux, broker: Broker) -> None:
         super().__init__(handle, broker)
         self._namespaces: dict[str, _Namespace] = {}
-        self._watches: dict[tuple[bytes, int], _Watch] = {}  # by sender and matchtag
-        self._of_sender: dict[bytes, dict[_Watch, None]] = {}
-        self._blobs: dict[str, list[tuple[_Watch, _Slot]]] = {}  # who waits for what is loaded, or to be
-        self._to_load: deque[str] = deque()
-        self._loading = 0
+        self._watches: dict[tuple[bytes, int], Watch] = {}  # by sender and matchtag
+        self._of_sender: dict[bytes, dict[Watch, None]] = {}
+        self._sender = Sender(self, self._end)
         # Of all namespaces that are subscribed to.
         events = handle.msg_watcher_create(self._callback(self._event), FLUX_MSGTYPE_EVENT, "kvs.namespace-*")
         events.start()
@@ -177,6 +143,7 @@ class KvsWatch(Service):
         """Nobody will be told anything any more."""
         for watch in list(self._watches.values()):
             self._end(watch, errno.ENOSYS)
+        self._sender.pace.stop()
 
     # Requests.
 
@@ -190,7 +157,7 @@ class KvsWatch(Service):
             raise OSError(errno.EINVAL, f"matchtag {msg.aux2} is in use by another lookup of this client")
         namespace = cut(request.namespace)
         watcher = Watcher(msg, namespace, normalize(cut(request.key)), request.flags)
-        watch = _Watch(watcher)
+        watch = Watch(watcher, request.refs)
         self._watches[identity] = watch
         self._of_sender.setdefault(identity[0], {})[watch] = None
         if watcher.lasting:
@@ -214,6 +181,7 @@ class KvsWatch(Service):
         for watch in list(self._of_sender.get(sender(msg), ())):
             if authorized(msg, watch.watcher.request.userid):
                 self._forget(watch)
+        self._sender.pace.gone(msg)
 
     @request_handler("stats-get", allow_guest=True)
     async def stats_get(self, msg: Message) -> None:
@@ -258,7 +226,7 @@ class KvsWatch(Service):
         space = self._namespaces.get(event.namespace)
         if space is None:
             return
-        groups: dict[_Identity, list[tuple[_Watch, Ticket]]] = {}
+        groups: dict[_Identity, list[tuple[Watch, Ticket]]] = {}
         for watch in space.concerned(event.keys):
             group = groups.setdefault(_identity(watch.watcher), [])
             group.append((watch, watch.watcher.announce()))
@@ -288,18 +256,18 @@ class KvsWatch(Service):
         space = self._namespaces.get(decode(msg, NamespaceEvent).namespace)
         for watch in space.all() if space is not None else ():
             if not watch.watcher.no_namespace:
-                self._answer(watch, watch.watcher.removed())
+                self._sender.answer(watch, watch.watcher.removed())
 
     # Lookups.
 
-    def _look_first(self, watch: _Watch) -> None:
+    def _look_first(self, watch: Watch) -> None:
         """Looks in the namespace as it is."""
         watcher = watch.watcher
         watcher.created = False
         payload = {"key": watcher.key, "flags": watcher.lookup_flags, "namespace": watcher.namespace}
         self._look([(watch, watcher.announce(first=True))], payload, -1)
 
-    def _look(self, group: list[tuple[_Watch, Ticket]], payload: dict[str, object], rootseq: int) -> None:
+    def _look(self, group: list[tuple[Watch, Ticket]], payload: dict[str, object], rootseq: int) -> None:
         """Looks once for all watches of `group`, which look for the same; errors are those of version `rootseq`."""
         request = group[0][0].watcher.request
 
@@ -311,55 +279,30 @@ class KvsWatch(Service):
                     # The namespace has come into being while we were told that there is none.
                     self._retry(watch, ticket)
                 else:
-                    self._answer(watch, watcher.settle(ticket, outcome))
+                    self._sender.answer(watch, watcher.settle(ticket, outcome))
 
         user = None if request.rolemask & FLUX_ROLE_OWNER else request
         self.ask(b"kvs.lookup-plus", _encode(payload) + b"\0", found, user)
 
-    def _retry(self, watch: _Watch, ticket: Ticket) -> None:
+    def _retry(self, watch: Watch, ticket: Ticket) -> None:
         watcher = watch.watcher
         watcher.created = False
         payload = {"key": watcher.key, "flags": watcher.lookup_flags, "namespace": watcher.namespace}
         self._look([(watch, ticket)], payload, -1)
 
-    # Answers.
+    # Ends.
 
-    def _answer(self, watch: _Watch, answers: list[Answer]) -> None:
-        """Puts answers into a watch's line, and sends what can be sent."""
-        for answer in answers:
-            if isinstance(answer, Value):
-                watch.line.append(_Slot(_payload(answer.treeobj)))
-            elif isinstance(answer, Blob):
-                slot = _Slot(None)
-                watch.line.append(slot)
-                self._want(answer.blobref, watch, slot)
-            else:
-                watch.line.append(_Slot(answer))
-        self._flush(watch)
-
-    def _flush(self, watch: _Watch) -> None:
-        line, request = watch.line, watch.watcher.request
-        while line and line[0].content is not None:
-            content = line.popleft().content
-            if isinstance(content, bytes):
-                self.answer(request, content)
-            elif isinstance(content, Sentinel):
-                self.answer(request)
-            elif isinstance(content, End):
-                self._end(watch, content.errnum, content.text)
-            else:
-                self._forget(watch)
-
-    def _end(self, watch: _Watch, errnum: int, text: str | None = None) -> None:
-        """The last answer."""
+    def _end(self, watch: Watch, errnum: int, text: str | None = None) -> None:
+        """The last answer, if there is one."""
         self._forget(watch)
-        self.handle.respond_error(watch.watcher.request, errnum, text)
+        if errnum:
+            self.handle.respond_error(watch.watcher.request, errnum, text)
 
-    def _forget(self, watch: _Watch) -> None:
+    def _forget(self, watch: Watch) -> None:
         """Nothing more is sent."""
         watcher = watch.watcher
         watcher.ended = True
-        watch.line.clear()
+        self._sender.forget(watch)
         client = sender(watcher.request)
         del self._watches[client, watcher.request.aux2]
         watches = self._of_sender[client]
@@ -373,50 +316,10 @@ class KvsWatch(Service):
                 del self._namespaces[watcher.namespace]
                 self.handle.event_unsubscribe(_prefix(watcher.namespace))
 
-    # Blobs.
-
-    def _want(self, blobref: str, watch: _Watch, slot: _Slot) -> None:
-        """Fills `slot` with a blob once it is loaded."""
-        waiting = self._blobs.get(blobref)
-        if waiting is None:
-            self._blobs[blobref] = waiting = []
-            self._to_load.append(blobref)
-        waiting.append((watch, slot))
-        self._load()
-
-    def _load(self) -> None:
-        while self._to_load and self._loading < LOADS:
-            blobref = self._to_load.popleft()
-            if all(watch.watcher.ended and not watch.line for watch, _ in self._blobs[blobref]):
-                del self._blobs[blobref]  # they have gone meanwhile
-                continue
-            self._loading += 1
-            self._load_one(blobref)
-
-    def _load_one(self, blobref: str) -> None:
-        def loaded(state: RpcState) -> None:
-            self._loading -= 1
-            content: _Sending
-            if state.errnum:
-                content = End(state.errnum, state.errtext)
-            else:
-                data = b2a_base64(state.value.raw or b"", newline=False)
-                content = _payload(b'{"data":"%b","type":"val","ver":1}' % data)
-            for watch, slot in self._blobs.pop(blobref):
-                slot.content = content
-                self._flush(watch)
-            self._load()
-
-        self.ask(b"content.load", bytes.fromhex(blobref.partition("-")[2]), loaded)
-
 
 def _prefix(namespace: str) -> str:
     """What the topics of a namespace's events begin with."""
     return f"kvs.namespace-{namespace}-"
-
-
-def _payload(treeobj: bytes) -> bytes:
-    return b'{"val":%b}\0' % treeobj
 
 
 def _identity(watcher: Watcher) -> _Identity:

@@ -16,7 +16,7 @@ from fluxlet.broker.broker import Broker
 from fluxlet.broker.guardian import Guardian
 from fluxlet.broker.process_module import ProcessModule
 from fluxlet.broker.program import program_environment
-from fluxlet.modules.rexec.flow import Drain, DrainedRequest, Flow
+from fluxlet.flow import Drain, DrainedRequest, Flow
 from fluxlet.modules.rexec.server import Helper, Server
 from fluxlet.payload import decode
 from fluxlet.service import Service

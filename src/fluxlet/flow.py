@@ -1,4 +1,6 @@
-"""Whether the output of a process may be passed on now, or has to wait for its reader (spec 04, 5.2 leaves that open).
+"""Whether what a client is sent as a stream may be sent now, or has to wait until it has read (spec 04, 5.2).
+
+For the output of processes (`rexec`), and logs that are read for clients (`job-info`, `kvs-watch`, by `fluxlet.pace`).
 
 A client of this broker has a queue that can be looked at. One of another rank is behind a network that takes anything:
 what is sent to it is followed, every so often, by a question, `rexec.drained`, to the rank where its answers are
@@ -23,7 +25,7 @@ from fluxlet.service import may_end
 if TYPE_CHECKING:
     from fluxlet.broker.broker import Broker
 
-#: Bytes that may wait for a client before its processes have to wait, too.
+#: Bytes that may wait for a client before those who send to it have to wait, too.
 CONGESTED = 1 << 20
 #: Bytes sent to a client of another rank from one question to the next, and how many may be unanswered.
 _SHARE = 128 << 10
@@ -51,7 +53,7 @@ class _Sent:
 
 
 class Flow:
-    """The way of output to the clients of one broker's subprocess server."""
+    """The way of one module's streams to their clients."""
 
     def __init__(self, handle: Flux, broker: Broker) -> None:
         self._handle = handle
@@ -59,7 +61,7 @@ class Flow:
         self._sent: dict[tuple[bytes, ...], _Sent] = {}
 
     def sent(self, request: Message, size: int) -> None:
-        """Output of `size` bytes was sent in answer to `request`."""
+        """A part of `size` bytes was sent in answer to `request`."""
         routes = request.routes or ()
         known = self._sent.get(routes)
         if known is None:
