@@ -216,6 +216,8 @@ class Content(Service):
             ephemeral = bool(response.flags & FLUX_MSGFLAG_USER1)
             self.cache.insert(digest, data, self.broker.now, ephemeral)
             self._arrived(digest, data, ephemeral)
+            # Who reads what is larger than memory should hold must not fill it until the next heartbeat.
+            self.cache.purge(self.broker.now, 2)
             return
         for request in self._loading.pop(digest, ()):
             self.handle.respond_error(request, state.errnum, state.error_text())
