@@ -104,15 +104,9 @@ class Sender:
             if isinstance(content, bytes):
                 del line[0]
                 self._service.answer(request, content)
-            elif isinstance(content, Blob):
-                if not self.pace.may_send(request, watch, self.send):
-                    break
-                self._want(watch, line[0], content)
-            elif content is None:
-                for slot in islice(line, _AHEAD):
-                    if isinstance(slot.content, Blob):
-                        self._want(watch, slot, slot.content)
-                if line[0].content is None:
+            elif content is None or isinstance(content, Blob):
+                self._load_next(watch)
+                if not isinstance(line[0].content, bytes | End):
                     break
             elif isinstance(content, Sentinel):
                 del line[0]
@@ -129,6 +123,14 @@ class Sender:
         self.pace.forget(watch)
 
     # Blobs.
+
+    def _load_next(self, watch: Watch) -> None:
+        """Has the blobs at the front of a line loaded, if more may be sent."""
+        for slot in islice(watch.line, _AHEAD):
+            if isinstance(slot.content, Blob):
+                if not self.pace.may_send(watch.watcher.request, watch, self.send):
+                    return
+                self._want(watch, slot, slot.content)
 
     def _want(self, watch: Watch, slot: _Slot, blob: Blob) -> None:
         """Fills `slot` with a blob once it is loaded; that may be at once."""
