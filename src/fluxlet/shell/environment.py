@@ -24,38 +24,43 @@ class Place:
     hostname: str
 
 
-def of_job(
-    job: Mapping[str, str | None],
-    place: Place,
-    jobid: int,
-    f58: str,
-    ntasks: int,
-    nnodes: int,
-    tmpdir: str,
-    mpi: object,
-) -> dict[str, str]:
-    """The part of the environment that the tasks of a job on one node have in common.
+def of_jobs(given: Mapping[str, str | None], place: Place, ntasks: int, nnodes: int) -> dict[str, str]:
+    """What the tasks of all jobs alike have in common.
 
     Args:
-        job: attributes.system.environment; None unsets.
-        f58: the job's id as the tasks are to see it.
-        mpi: the option of that name.
+        given: attributes.system.environment; None unsets.
     """
-    env = {name: value for name, value in job.items() if value is not None}
+    env = {name: value for name, value in given.items() if value is not None}
     env.pop("FLUX_PROXY_REMOTE", None)
     env["FLUX_URI"] = place.uri
-    env["FLUX_KVS_NAMESPACE"] = f"job-{jobid}"
-    env["FLUX_JOB_ID"] = f58
-    path = place.jobid_path
-    env["FLUX_JOB_ID_PATH"] = f"{path}{f58}" if path.endswith("/") else f"{path}/{f58}"
     env["FLUX_JOB_SIZE"] = str(ntasks)
     env["FLUX_JOB_NNODES"] = str(nnodes)
-    env["FLUX_JOB_TMPDIR"] = tmpdir
     env["FLUX_TERMINUS_SESSION"] = "0"
-    if mpi != "none":
-        env["OMPI_MCA_btl_vader_backing_directory"] = tmpdir
     if "HOSTNAME" in env:
         env["HOSTNAME"] = place.hostname
+    return env
+
+
+def of_job(
+    common: Mapping[str, str], place: Place, jobid: int, f58: str, tmpdir: str, mpi: bool = True
+) -> dict[str, str]:
+    """What the tasks of a job on one node have in common.
+
+    Args:
+        common: what they share with those of all jobs alike.
+        f58: the job's id as the tasks are to see it.
+        mpi: whether MPI libraries are told something.
+    """
+    path = place.jobid_path
+    env = {
+        **common,
+        "FLUX_KVS_NAMESPACE": f"job-{jobid}",
+        "FLUX_JOB_ID": f58,
+        "FLUX_JOB_ID_PATH": f"{path}{f58}" if path.endswith("/") else f"{path}/{f58}",
+        "FLUX_JOB_TMPDIR": tmpdir,
+    }
+    if mpi:
+        env["OMPI_MCA_btl_vader_backing_directory"] = tmpdir
     return env
 
 

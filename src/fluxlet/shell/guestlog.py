@@ -81,13 +81,13 @@ class Committer:
         def answered(state: RpcState) -> None:
             self.in_flight -= size
             if state.errnum:
-                self.failed(f"{log.namespace.decode()}: commit of {log.key.decode()}: {state.error_text()}")
+                self.failed(f"{log.namespace}: commit of {log.key}: {state.error_text()}")
             log.committed()
             while self._waiting and self.in_flight < IN_FLIGHT:
                 self.commit(self._waiting.popleft())
 
         dirent = b'{"ver":1,"type":"val","data":"%b"}' % b2a_base64(data, newline=False)
-        self.connection.ask(b"kvs.commit", raw % (log.namespace, log.key, dirent), answered)
+        self.connection.ask(b"kvs.commit", raw % (log.namespace.encode(), log.key.encode(), dirent), answered)
 
 
 class GuestLog:
@@ -100,6 +100,16 @@ class GuestLog:
         drained: called when a commit has been answered.
     """
 
+    size = 0
+    written = 0
+    due = False
+    busy = False
+    _stream = ""
+    _rank = ""
+    _since = 0.0
+    _piece = 0
+    _timer: Timer | None = None
+
     def __init__(
         self,
         committer: Committer,
@@ -109,21 +119,12 @@ class GuestLog:
         drained: Callable[[], None] = lambda: None,
     ) -> None:
         self.committer = committer
-        self.namespace = namespace.encode()
-        self.key = key.encode()
+        self.namespace = namespace
+        self.key = key
         self.delay = delay
         self.drained = drained
-        self.size = 0
-        self.written = 0
-        self.due = False
-        self.busy = False
         self._entries: list[str] = []
-        self._stream = ""
-        self._rank = ""
-        self._since = 0.0
         self._pieces: list[bytes] = []
-        self._piece = 0
-        self._timer: Timer | None = None
 
     @property
     def full(self) -> bool:

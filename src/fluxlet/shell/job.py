@@ -15,7 +15,7 @@ import errno
 import os
 import signal
 from binascii import a2b_base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from json.encoder import encode_basestring as quoted
 from time import time
@@ -23,16 +23,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fluxlet.shell import allocation, environment, events, launch, layout, options, tags
+from fluxlet.shell import allocation, environment, events, layout, options, tags
 from fluxlet.shell.guestlog import GuestLog
-from fluxlet.shell.jobspec import Jobspec, parse, unwrap
+from fluxlet.shell.jobspec import Jobspec
+from fluxlet.shell.launch import Launch
 from fluxlet.shell.mustache import TemplateError, expand
 from fluxlet.shell.options import ShellError
 from fluxlet.shell.output import Output
+from fluxlet.shell.plan import Plan
 from fluxlet.shell.task import Stream, Task
 
 if TYPE_CHECKING:
     from fluxlet.shell.leader import Leader
+    from fluxlet.shell.outputfile import OutputFile
     from fluxlet.shell.pmi_service import PmiService
     from fluxlet.shell.pty import Terminal
     from fluxlet.shell.remote import RemoteOutput
@@ -56,58 +59,70 @@ class StartJob(msgspec.Struct):
 class Job:
     """One job on one rank."""
 
+    # What most jobs never change is here, once: thousands of them come and go.
+    plan: Plan
+    jobspec: Jobspec
+    layout: layout.Layout
+    output: Output
+    # Until more is known, for what may go wrong before that.
+    rank = 0
+    size = 1
+    leader = True
+    tmpdir = ""
+    cwd = "/"
+    verbose = 0
+    own_groups = True
+    remote: RemoteOutput | None = None
+    duties: Leader | None = None
+    terminals: Sequence[Terminal] = ()
+    paused: Sequence[Stream] = ()
+    slow: Sequence[OutputFile] = ()
+    """Those that its output goes to and that have a reader who may take his time."""
+    input_fd = -1
+    code = 0
+    running = 0
+    """Tasks that are not done."""
+    started = False
+    failed = False
+    ended = False
+    _exit_reported = False
+    _start_reported = False
+    _headed = False
+    _fail_code: int | None = None
+    _raises = 0
+    """Exceptions of ours that are on their way."""
+    _input_header = ""
+    _launch: Launch | None = None
+    """While not all tasks are started."""
+    _early: Sequence[Callable[[], object]] = ()
+    """What is to be done then."""
+    _when_drained: Sequence[Callable[[], None]] = ()
+    _pmi: PmiService | None = None
+    _subprocesses: Subprocesses | None = None
+
     def __init__(self, server: ShellServer, start: StartJob) -> None:
         self.server = server
         self.id = start.id
         self.userid = start.userid
         self.service = start.service
-        self.namespace = f"job-{start.id}"
         self._command = start
         self.expiration = start.R.execution.expiration
         self.f58 = server.f58(start.id)
-        # Until more is known, for what may go wrong before that.
-        self.rank = 0
-        self.size = 1
-        self.leader = True
         self.hostname = server.place.hostname
+        self.output_log = GuestLog(server.committer, f"job-{start.id}", "output", None, self.drained)
         self.options: dict[str, Any] = {}
-        self.tmpdir = ""
-        self.cwd = "/"
         self.env: dict[str, str] = {}
-        self.verbose = 0
-        self.jobspec: Jobspec
-        self.layout: layout.Layout
-        self.output: Output
-        self.output_log = GuestLog(server.committer, self.namespace, "output", None, self._drained)
-        self.remote: RemoteOutput | None = None
-        self.duties: Leader | None = None
         self.tasks: list[Task] = []
-        self.terminals: list[Terminal] = []
-        self.paused: list[Stream] = []
-        self.own_groups = True
-        self.code = 0
-        self.running = 0  # tasks that are not done
-        self.started = False
-        self.failed = False
-        self.ended = False
         self.created = time()
-        self._exit_reported = False
-        self._start_reported = False
-        self._fail_code: int | None = None
-        self._when_drained: list[Callable[[], None]] = []
-        self.input_fd = -1
-        self._raises = 0  # exceptions of ours that are on their way
         self._lines: list[str] = []  # for exec.eventlog
-        self._headed = False
-        self._input_header = ""
-        self._pmi: PmiService | None = None
-        self._subprocesses: Subprocesses | None = None
 
     # What others ask.
 
     @property
     def full(self) -> bool:
         """True if whoever produces output is to pause."""
+        if self.slow and any(file.full for file in self.slow):
+            return True
         return self.remote.full if self.remote is not None else self.output_log.full
 
     @property
@@ -222,34 +237,30 @@ class Job:
 
     def _init(self) -> None:
         server, start = self.server, self._command
-        self.jobspec = parse(unwrap(server.decode(start.J)))
-        system = self.jobspec.attributes.system
-        self.options = system.shell.options
-        nodes = allocation.nodes(start.R.execution)
-        ranks = [node.rank for node in nodes]
-        if server.rank not in ranks:
-            raise ShellError(f"rank {server.rank} is not in the job's R")
-        self.rank = ranks.index(server.rank)
-        self.size = len(nodes)
+        plan = self.plan = server.plans.of(start.J, start.R.execution)
+        self.jobspec = plan.jobspec
+        system = plan.system
+        self.options = plan.options
+        self.rank = plan.rank
+        self.size = len(plan.nodes)
         self.leader = self.rank == 0
-        self.verbose = options.integer(self.options, "verbose", 0)
+        self.verbose = plan.verbose
         self.cwd = system.cwd or server.cwd
         if not self.leader:
             from fluxlet.shell.remote import RemoteOutput
 
             low = options.integer(self.options, "output.client.lwm", 100)
             high = options.integer(self.options, "output.client.hwm", 1000, 1)
-            service, leader = self.service, ranks[0]
-            self.remote = RemoteOutput(server.connection, service, leader, self.rank, low, high, self._drained)
-        self.layout = layout.make(self.jobspec, start.R.execution, nodes)
+            service, leader = self.service, plan.nodes[0].rank
+            self.remote = RemoteOutput(server.connection, service, leader, self.rank, low, high, self.drained)
+        self.layout = plan.layout
         for node, before, after in self.layout.adjusted:
             if node == self.rank:
                 self.log(4, f"{self.hostname}: adjusted cores from {before} to {after}")
         self._make_tmpdir()
-        env = self.env = environment.of_job(
-            system.environment, server.place, self.id, self.f58_of(system.environment), self.layout.ntasks, self.size,
-            self.tmpdir, options.get(self.options, "mpi"),
-        )  # fmt: skip
+        if "FLUX_F58_FORCE_ASCII" in system.environment and self.f58.startswith("ƒ"):
+            self.f58 = "f" + self.f58[1:]  # as its tasks are to see it
+        env = self.env = environment.of_job(plan.environment, server.place, self.id, self.f58, self.tmpdir, plan.mpi)
         warning = environment.usable_tmpdir(env)
         if warning:
             self.log(4, warning)
@@ -257,20 +268,17 @@ class Job:
             from fluxlet.shell.staging import write_files
 
             write_files(system.files, self.tmpdir)
-        self.own_groups = not options.flag(self.options, "nosetpgrp")
+        self.own_groups = plan.own_groups
         self.output = Output(self)
-        delay = options.seconds(self.options, "output.batch-timeout", None)
-        self.output_log.delay = delay if delay is not None and delay > 0.05 else None
-        now = time()
+        self.output_log.delay = plan.output_delay
         if self.leader:
+            now = time()
             self._head(self.layout.ntasks)
-            self._input_header = events.input_header(now)
-            if self.size > 1 or self.options.keys() - {"rlimit"} or self.layout.ntasks > 1:
-                self._input_header = self.need_leader().header(now)
+            self._input_header = events.input_header(now) if plan.simple else self.need_leader().header(now)
             for context in self.output.redirects():
                 self.output_log.add("redirect", context)
         self.output.open(range(self.ntasks))
-        if options.get(self.options, "input.stdin.type") == "file":
+        if plan.input_is_file:
             self._open_input()
 
     def _open_input(self) -> None:
@@ -280,12 +288,6 @@ class Job:
             os.set_blocking(self.input_fd, True)
         except OSError as exc:
             raise ShellError(f"error opening input file '{path}': {exc.strerror}", "input") from None
-
-    def f58_of(self, job_environment: dict[str, Any]) -> str:
-        """The job's id as its tasks are to see it."""
-        if "FLUX_F58_FORCE_ASCII" in job_environment and self.f58.startswith("ƒ"):
-            self.f58 = "f" + self.f58[1:]
-        return self.f58
 
     def _make_tmpdir(self) -> None:
         try:
@@ -304,16 +306,35 @@ class Job:
             if self.duties is not None:
                 context += self.duties.pty_context()
             self._lines.append(events.entry(now, "shell.init", context + "}"))
-            taskmap = events.compact({"taskmap": {"version": 1, "map": self.layout.map}})
-            self._lines.append(events.entry(now, "shell.start", taskmap))
+            self._lines.append(events.entry(now, "shell.start", self.plan.taskmap))
         try:
-            launch.start_all(self)
+            self._launch = Launch(self)
         except ShellError as exc:
             self.fail(exc)
-        except ValueError as exc:  # a word or a variable that no process can have
+        except ValueError as exc:
             self.fail(ShellError(str(exc)))
+        self.launch_more()
+
+    def launch_more(self) -> None:
+        """Starts more of its tasks; what has come for all of them meanwhile is theirs when all are there."""
+        if self._launch is not None:
+            try:
+                if not self._launch.go_on():
+                    self.server.launching(self)
+                    return
+            except ShellError as exc:
+                self.fail(exc)
+            except ValueError as exc:  # a word or a variable that no process can have
+                self.fail(ShellError(str(exc)))
+            self._launch = None
         self.server.fresh(self)
-        self._end_if_done()
+        early, self._early = self._early, ()
+        for action in early:
+            action()
+        if self.running:
+            self._end_if_done()
+        else:
+            self._all_done()
 
     @property
     def pmi(self) -> PmiService:
@@ -403,7 +424,7 @@ class Job:
     def when_drained(self, then: Callable[[], None]) -> None:
         """Calls `then` when there is room for output."""
         if self.full:
-            self._when_drained.append(then)
+            self._when_drained = (*self._when_drained, then)
         else:
             then()
 
@@ -416,7 +437,7 @@ class Job:
         self.code = max(self.code, task.code)
         self.running -= 1
         task.close()
-        if self.running == 0:
+        if self.running == 0 and self._launch is None:
             self._all_done()
 
     def _all_done(self) -> None:
@@ -424,14 +445,14 @@ class Job:
             task.end_group()
         self._end_if_done()
 
-    def _drained(self) -> None:
+    def drained(self) -> None:
         """There is room for output again, or all of it is on its way."""
         if self.paused and not self.full:
-            paused, self.paused = self.paused, []
+            paused, self.paused = self.paused, ()
             for stream in paused:
                 stream.resume()
         if self._when_drained and not self.full:
-            waiting, self._when_drained = self._when_drained, []
+            waiting, self._when_drained = self._when_drained, ()
             for then in waiting:
                 then()
         self._end_if_done()
@@ -440,10 +461,13 @@ class Job:
         """What reads no more because there was no room is not what its end waits for."""
         for stream in self.paused:
             stream.resume()
-        self.paused = []
+        self.paused = ()
 
     def feed(self, ranks: frozenset[int] | None, data: bytes, eof: bool) -> bool:
         """stdin for tasks of this rank (None: all). False if there is none of them that still has one."""
+        if self._launch is not None:
+            self._early = (*self._early, lambda: self.feed(ranks, data, eof))
+            return True
         found = False
         for task in self.tasks:
             if ranks is not None and task.rank not in ranks:
@@ -460,12 +484,16 @@ class Job:
         return found
 
     def signal(self, signum: int) -> None:
-        """Signals all tasks here."""
+        """Signals all tasks here, when all are started."""
+        if self._launch is not None:
+            self._early = (*self._early, lambda: self.signal(signum))
+            return
         for task in self.tasks:
             task.signal(signum)
             if task.terminal is not None:
                 task.terminal.no_client()
         if signum == signal.SIGKILL:
+            self._abandon_output()
             self.server.sweep_soon()
         if not self.started and not self.ended:
             # It waits for other ranks, which will not come to it any more.
@@ -484,8 +512,16 @@ class Job:
             if task.terminal is not None:
                 task.terminal.close()
         self.failed = True
+        self._abandon_output()
         self.server.sweep_soon()
         self._end_if_done()
+
+    def _abandon_output(self) -> None:
+        """It is killed: nobody waits for the readers of its output any more."""
+        for file in self.slow:
+            file.abandon()
+        if self.slow:
+            self.drained()
 
     # Reports and the end.
 
@@ -508,10 +544,14 @@ class Job:
         """Ends if nothing is left to be waited for."""
         if self.ended or self.running or self._raises or not (self.started or self.failed):
             return
+        if self._launch is not None:
+            return
         if self._subprocesses is not None and not self._subprocesses.end():
             return
         if self.duties is not None and not self.duties.done:
             self.duties.flush()
+            return
+        if any(file.size for file in self.slow):
             return
         if self.remote is not None:
             if self.remote.idle:

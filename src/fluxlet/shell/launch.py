@@ -1,4 +1,7 @@
-"""Starting the tasks of a job on one rank: what each of them gets (spec 07, 5.3, 5.4, 5.7)."""
+"""Starting the tasks of a job on one rank: what each of them gets (spec 07, 5.3, 5.4, 5.7).
+
+A job of many tasks starts them slice by slice: whoever else has something to do here gets his turn in between.
+"""
 
 from __future__ import annotations
 
@@ -6,72 +9,91 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from fluxlet.shell import environment, options
-from fluxlet.shell.affinity import AffinityError, CpuAffinity, visible_gpus
+from fluxlet.shell.affinity import AffinityError, visible_gpus
 from fluxlet.shell.options import ShellError
-from fluxlet.shell.rlimits import Borrowed, wanted
+from fluxlet.shell.rlimits import Borrowed
 from fluxlet.shell.task import PmiLink, Stdin, Stream, Task
 
 if TYPE_CHECKING:
+    from fluxlet.shell.affinity import CpuAffinity
     from fluxlet.shell.job import Job
 
+#: Seconds that a job's tasks are started for before others get their turn.
+SLICE = 0.008
 
-def start_all(job: Job) -> None:
-    """Starts the tasks of a job on this rank. Raises ShellError."""
-    ranks = job.layout.tasks[job.rank]
-    if not ranks:
-        return
-    server = job.server
-    rlimit = options.get(job.options, "rlimit")
+
+class Launch:
+    """The start of the tasks of a job on this rank. Raises ShellError for bad options."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._ranks = job.layout.tasks[job.rank]
+        self._next = 0
+        self._limits: list[tuple[int, int]] = []
+        self._affinity: CpuAffinity | None = None
+        self._terminals: frozenset[int] = frozenset()
+        self._warned = False
+        if not self._ranks:
+            return
+        try:
+            self._limits, warnings = job.plan.limits
+        except ValueError as exc:
+            job.log(3, str(exc), "rlimit")
+            raise ShellError(str(exc), "rlimit") from None
+        for warning in warnings:
+            job.log(4, warning, "rlimit")
+        self._affinity = _affinity(job)
+        if job.duties is not None:
+            self._terminals = job.duties.pty_ranks()
+        elif "pty" in job.options:
+            from fluxlet.shell.leader import pty_ranks
+
+            self._terminals = pty_ranks(job.options, job.layout.ntasks)
+
+    def go_on(self) -> bool:
+        """Starts tasks for a slice of time. True if that was all. Raises ShellError, ValueError."""
+        job, ranks = self._job, self._ranks
+        if job.failed or not ranks:
+            return True
+        server = job.server
+        error = server.spawner.enter(job.cwd)
+        if error is not None and not self._warned:
+            self._warned = True
+            text = f"Could not change dir to {job.cwd}: {error.strerror}. Going to /tmp instead"
+            job.log(3, f"host {job.hostname}: {text}")
+        try:
+            with Borrowed(self._limits, server.rlimits, server.own_rlimits):
+                end = monotonic() + SLICE
+                while self._next < len(ranks) and not job.failed:
+                    index, self._next = self._next, self._next + 1
+                    task = Task(job, ranks[index], index)
+                    job.tasks.append(task)
+                    _start(job, task, self._affinity, task.rank in self._terminals)
+                    if monotonic() >= end:
+                        break
+        finally:
+            os.chdir("/")  # nothing that we are in cannot be removed
+        return self._next == len(ranks) or job.failed
+
+
+def _affinity(job: Job) -> CpuAffinity | None:
     try:
-        limits, warnings = wanted(rlimit, server.rlimits) if rlimit is not None else ([], [])
-    except ValueError as exc:
-        job.log(3, str(exc), "rlimit")
-        raise ShellError(str(exc), "rlimit") from None
-    for warning in warnings:
-        job.log(4, warning, "rlimit")
-    affinity = _affinity(job, len(ranks))
-    error = server.spawner.enter(job.cwd)
-    if error is not None:
-        text = f"Could not change dir to {job.cwd}: {error.strerror}. Going to /tmp instead"
-        job.log(3, f"host {job.hostname}: {text}")
-    terminal_ranks = job.duties.pty_ranks() if job.duties is not None else _pty_ranks(job)
-    with Borrowed(limits, server.rlimits, server.own_rlimits):
-        for index, rank in enumerate(ranks):
-            task = Task(job, rank, index)
-            job.tasks.append(task)
-            _start(job, task, affinity, rank in terminal_ranks)
-            if job.failed:
-                break
-    if error is None:
-        os.chdir("/")  # nothing that we are in cannot be removed
-
-
-def _pty_ranks(job: Job) -> frozenset[int]:
-    if job.options.get("pty") is None:
-        return frozenset()
-    from fluxlet.shell.leader import pty_ranks
-
-    return pty_ranks(job.options, job.layout.ntasks)
-
-
-def _affinity(job: Job, ntasks: int) -> CpuAffinity | None:
-    server, option = job.server, job.options.get("cpu-affinity", "on")
-    node = job.layout.nodes[job.rank]
-    try:
-        found = CpuAffinity(option, node.cores, server.topology, ntasks)
+        found = job.plan.affinity
     except AffinityError as exc:
         from flux.idset import IDset
 
         job.log(3, f"affinity: {exc}", "affinity")
-        job.log(4, f"unable to get cpuset for cores {IDset(list(node.cores))}. Disabling affinity", "affinity")
+        cores = IDset(list(job.layout.nodes[job.rank].cores))
+        job.log(4, f"unable to get cpuset for cores {cores}. Disabling affinity", "affinity")
         return None
     except ValueError as exc:
         raise ShellError(str(exc), "affinity") from None
     if found.verbose:
-        for index in range(ntasks):
+        for index in range(job.ntasks):
             bound = found.of_task(index)
             job.log(5, f"affinity: task {index}: {'-' if bound is None else sorted(bound)}", "affinity")
     return None if found.dry_run else found
@@ -79,7 +101,7 @@ def _affinity(job: Job, ntasks: int) -> CpuAffinity | None:
 
 def _start(job: Job, task: Task, affinity: CpuAffinity | None, terminal: bool) -> None:
     """Starts one task. A program that cannot be started is the end of the job."""
-    server, index = job.server, task.index
+    server, plan, index = job.server, job.plan, task.index
     env = job.env
     env["FLUX_TASK_RANK"] = str(task.rank)
     env["FLUX_TASK_LOCAL_ID"] = str(index)
@@ -87,12 +109,9 @@ def _start(job: Job, task: Task, affinity: CpuAffinity | None, terminal: bool) -
     if gpus is not None:
         env["CUDA_VISIBLE_DEVICES"] = gpus
         env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    templates = job.options.get("env-expand", {})
-    if not isinstance(templates, dict):
-        raise ShellError("invalid value for option env-expand: an object is expected")
-    for name, template in templates.items():
+    for name, template in plan.templates.items():
         env[name] = job.expand(str(template), index)
-    argv: Sequence[str] = [job.expand(word, index) for word in job.jobspec.tasks[0].command]
+    argv: Sequence[str] = plan.argv or [job.expand(word, index) for word in job.jobspec.tasks[0].command]
     actions: list[tuple[Any, ...]] = []
     theirs: list[int] = []
     try:
@@ -100,7 +119,7 @@ def _start(job: Job, task: Task, affinity: CpuAffinity | None, terminal: bool) -
             _with_terminal(job, task, actions)
         else:
             _with_pipes(job, task, actions, theirs)
-        if options.get(job.options, "pmi", "simple") != "off":
+        if plan.pmi:
             _with_pmi(job, task, actions, theirs)
         bound = affinity.of_task(index) if affinity is not None else None
         path = environment.find_program(argv[0], env)
@@ -122,7 +141,7 @@ def _start(job: Job, task: Task, affinity: CpuAffinity | None, terminal: bool) -
     server.tasks[task.pid] = task
     if terminal:
         job.terminals[-1].started()
-    adjust = options.get(job.options, "oom.adjust")
+    adjust = plan.oom_adjust
     if adjust is not None:
         try:
             with open(f"/proc/{task.pid}/oom_score_adj", "w") as file:
@@ -189,7 +208,7 @@ def _with_terminal(job: Job, task: Task, actions: list[tuple[Any, ...]]) -> None
             job.task_done(task)
 
     terminal = Terminal(job.server.connection, task.index, captured, over, wait)
-    job.terminals.append(terminal)
+    job.terminals = (*job.terminals, terminal)
     task.terminal = terminal
     # The leader of a session gets the terminal that it opens for its controlling one.
     actions.append((os.POSIX_SPAWN_OPEN, 0, terminal.path, os.O_RDWR, 0))

@@ -216,7 +216,7 @@ class Leader:
         job = self.job
         if self._log is None:
             delay = options.seconds(job.options, "input.batch-timeout", 0.5)
-            self._log = GuestLog(job.server.committer, job.namespace, "input", delay, job.check)
+            self._log = GuestLog(job.server.committer, f"job-{job.id}", "input", delay, job.check)
         self._log.add("data", events.compact(value))
         if value.get("eof"):
             self._log.urgent()

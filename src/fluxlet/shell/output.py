@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fluxlet.shell import events
 from fluxlet.shell.mustache import TemplateError, tags
 from fluxlet.shell.options import ShellError, get, text
+from fluxlet.shell.outputfile import OutputFile
 from fluxlet.shell.streams import Characters, Limit, Lines, labeled, parse_size
 
 if TYPE_CHECKING:
@@ -43,11 +44,42 @@ class Target:
     per: str = "job"
 
 
+@dataclass(frozen=True)
+class Targets:
+    """Where the streams of a job go, by its options.
+
+    Args:
+        streams: by name.
+        to_files: whether any of them goes to a file.
+        limit: how much of each may go to the KVS, in bytes; `limit_text` as it was given.
+        warnings: for the user.
+    """
+
+    streams: dict[str, Target]
+    to_files: bool
+    limit: int
+    limit_text: str
+    warnings: tuple[str, ...] = ()
+
+
 _DEFAULT = {"stdout": Target(), "stderr": Target(lines=False)}
 
 
-def targets(options: dict[str, Any], warn: list[str]) -> dict[str, Target]:
-    """Where stdout and stderr go, by the options. Raises ShellError."""
+def targets(options: dict[str, Any], limit: str) -> Targets:
+    """Where stdout and stderr go; `limit` if the options have none. Raises ShellError."""
+    limit_text = str(get(options, "output.limit", limit))
+    try:
+        size = parse_size(limit_text)
+    except ValueError:
+        raise ShellError(f"invalid output.limit: {limit_text}", "output") from None
+    warnings: list[str] = []
+    streams = _streams(options, warnings)
+    return Targets(
+        streams, any(target.path is not None for target in streams.values()), size, limit_text, tuple(warnings)
+    )
+
+
+def _streams(options: dict[str, Any], warn: list[str]) -> dict[str, Target]:
     given = options.get("output")
     if not isinstance(given, dict):
         return _DEFAULT
@@ -90,22 +122,19 @@ class Output:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        warnings: list[str] = []
-        options = job.options
-        self.targets = targets(options, warnings)
-        self._limit_text = str(get(options, "output.limit", job.server.output_limit))
-        try:
-            limit = parse_size(self._limit_text)
-        except ValueError:
-            raise ShellError(f"invalid output.limit: {self._limit_text}", "output") from None
-        self._limits = {"stdout": Limit(limit), "stderr": Limit(limit)} if job.leader else {}
-        self._files: dict[str, int] = {}
-        self._of_task: dict[tuple[int, str], int] = {}
-        for warning in warnings:
+        given = job.plan.targets
+        self.targets = given.streams
+        self._limit_text = given.limit_text
+        self._limits = {"stdout": Limit(given.limit), "stderr": Limit(given.limit)} if job.leader else {}
+        self._files: dict[str, OutputFile] = {}
+        self._of_task: dict[tuple[int, str], OutputFile] = {}
+        for warning in given.warnings:
             job.log(4, warning)
 
     def open(self, indexes: Sequence[int]) -> None:
         """Opens the files of this rank. `indexes`: local ids of its tasks."""
+        if not self.job.plan.targets.to_files:
+            return
         for stream, target in self.targets.items():
             if target.path is None or (target.per == "job" and not self.job.leader):
                 continue
@@ -114,23 +143,23 @@ class Output:
                     path = self.job.expand(target.path, index)
                     self._of_task[index, stream] = self._open(path, target.append)
             else:
-                fd = self._open(self.job.expand(target.path), target.append)
+                file = self._open(self.job.expand(target.path), target.append)
                 for index in indexes:
-                    self._of_task[index, stream] = fd
+                    self._of_task[index, stream] = file
 
-    def _open(self, path: str, append: bool) -> int:
-        full = os.path.join(self.job.cwd, path)
-        fd = self._files.get(full)
-        if fd is None:
-            # Not blocking while it is opened: a pipe that nobody reads is an error, and not the end of all jobs.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_APPEND if append else os.O_TRUNC)
+    def _open(self, path: str, append: bool) -> OutputFile:
+        job = self.job
+        full = os.path.join(job.cwd, path)
+        file = self._files.get(full)
+        if file is None:
             try:
-                fd = os.open(full, flags, 0o666)
-                os.set_blocking(fd, True)
-                self._files[full] = fd
+                file = OutputFile(job.server.reactor, full, append, job.drained, self._failed)
             except OSError as exc:
                 raise ShellError(f"open: {path}: {exc.strerror}", "output") from None
-        return fd
+            self._files[full] = file
+            if not file.regular:
+                job.slow = (*job.slow, file)
+        return file
 
     def redirects(self) -> list[str]:
         """The contexts of the events that say which streams go to files."""
@@ -149,9 +178,9 @@ class Output:
         """A task of this rank has written."""
         target = self.targets[stream]
         if target.path is not None:
-            fd = self._of_task.get((index, stream))
-            if fd is not None:
-                self._put(fd, labeled(data, b"%d: " % rank) if target.label else data)
+            file = self._of_task.get((index, stream))
+            if file is not None:
+                self._put(file, labeled(data, b"%d: " % rank) if target.label else data)
                 return
         job = self.job
         if job.remote is not None:
@@ -163,8 +192,8 @@ class Output:
         """At the leader: output of any task that no other shell has written to a file."""
         target = self.targets[stream]
         if target.path is not None:
-            fd = self._open(self.job.expand(target.path), target.append)
-            self._put(fd, labeled(data, rank.encode() + b": ") if target.label else data)
+            file = self._open(self.job.expand(target.path), target.append)
+            self._put(file, labeled(data, rank.encode() + b": ") if target.label else data)
             return
         limit = self._limits[stream]
         room = limit.limit - limit.total
@@ -179,11 +208,15 @@ class Output:
             return
         self.job.output_log.data(stream, rank, data)
 
-    def _put(self, fd: int, data: bytes) -> None:
+    def _put(self, file: OutputFile, data: bytes) -> None:
         try:
-            _write(fd, data)
+            file.write(data)
         except OSError as exc:
-            self.job.fail(ShellError(f"error writing to an output file: {exc.strerror}", "output"))
+            file.abandon()
+            self._failed(exc)
+
+    def _failed(self, error: OSError) -> None:
+        self.job.fail(ShellError(f"error writing to an output file: {error.strerror}", "output"))
 
     def eof(self, rank: int, stream: str) -> None:
         """A task of this rank has closed a stream."""
@@ -202,9 +235,12 @@ class Output:
             return False
         line = f"flux-shell[{rank}]: {_LEVELS.get(level, '')}{message}\n"
         try:
-            _write(self._open(self.job.expand(target.path), target.append), line.encode())
+            file = self._open(self.job.expand(target.path), target.append)
+            if file.abandoned:
+                return False  # it is this message that tells why, perhaps: the KVS takes it
+            file.write(line.encode())
         except (ShellError, OSError):
-            return False  # it is this message that tells so, perhaps: the KVS takes it
+            return False
         return True
 
     def summary(self) -> None:
@@ -215,13 +251,7 @@ class Output:
 
     def close(self) -> None:
         """Closes the files."""
-        for fd in self._files.values():
-            os.close(fd)
+        for file in self._files.values():
+            file.close()
         self._files.clear()
         self._of_task.clear()
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

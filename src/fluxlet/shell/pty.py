@@ -9,7 +9,7 @@ import struct
 import termios
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -242,7 +242,7 @@ class Terminal:
         self.clients = []
 
 
-def listing(terminals: list[Terminal], service: str, rank: int, created: float) -> dict[str, Any]:
+def listing(terminals: Sequence[Terminal], service: str, rank: int, created: float) -> dict[str, Any]:
     """The answer to terminus.list."""
     sessions = [
         {"id": terminal.index, "name": "", "clients": len(terminal.clients), "ctime": terminal.created}

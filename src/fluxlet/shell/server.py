@@ -17,9 +17,9 @@ import errno
 import os
 import signal
 import socket
-from binascii import a2b_base64
 from collections import deque
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,6 +38,7 @@ from fluxlet.shell.job import Job, StartJob
 from fluxlet.shell.keeper import children
 from fluxlet.shell.later import Later
 from fluxlet.shell.options import ShellError
+from fluxlet.shell.plan import Plans
 from fluxlet.shell.rlimits import own, raise_descriptors
 from fluxlet.shell.spawn import Spawner, kill_group
 from fluxlet.shell.tmpdirs import TmpDirs
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 #: How long a job's tasks are not watched, and how long their start is not reported, in seconds.
 _UNWATCHED = 0.003
 _UNREPORTED = 0.01
+#: How long tasks that have ended are taken note of before others get their turn, in seconds.
+_REAPING = 0.008
 #: When, after the end of a job, its orphans are looked for.
 _SWEEP = 0.1
 
@@ -94,6 +97,8 @@ class ShellServer:
         guests = handle.conf_get("access.allow-guest-user", False)
         self.output_limit = "10M" if guests else "1G"
         self.topology = discover()
+        self._f58 = fluid.f58(0)[0]  # the locale is what it is
+        self.plans = Plans(self)
         self.spawner = Spawner()
         self.tmpdirs = TmpDirs(self.rundir)
         self.rlimits = own()
@@ -104,9 +109,11 @@ class ShellServer:
         self.others: set[Job] = set()
         """Jobs with children of ours that are no tasks."""
         self._starting: deque[StartJob] = deque()
-        self._launch = self.reactor.timer(0.0, 0.0, self._launch_one)
+        self._launching: deque[Job] = deque()
+        self._launch = self.reactor.timer(0.0, 0.0, self._launch_some)
         self._unwatched: Later[Job] = Later(self.reactor, _UNWATCHED, self._watch)
         self._unreported: Later[Job] = Later(self.reactor, _UNREPORTED, Job.report_start)
+        self._reap_more = self.reactor.timer(0.0, 0.0, self._reap)
         self._reports: list[str] = []
         self._gone: list[str] = []
         self._lines: dict[int, Job] = {}
@@ -152,15 +159,9 @@ class ShellServer:
 
     # What jobs use.
 
-    @staticmethod
-    def f58(jobid: int) -> str:
+    def f58(self, jobid: int) -> str:
         """A job's id as people see it."""
-        return fluid.f58(jobid)
-
-    @staticmethod
-    def decode(text: str) -> bytes:
-        """J, as it comes."""
-        return a2b_base64(text)
+        return self._f58 + fluid.f58plain(jobid)[1:]
 
     def report(self, text: str) -> None:
         """Adds a report, JSON text; it is sent when the loop is about to wait."""
@@ -235,11 +236,18 @@ class ShellServer:
         if job is not None:
             action(job)
 
-    def _launch_one(self) -> None:
-        """Starts one job, and looks after everybody else before the next."""
+    def launching(self, job: Job) -> None:
+        """Not all of a job's tasks are started yet."""
+        self._launching.append(job)
+        self._launch.start()
+
+    def _launch_some(self) -> None:
+        """Starts one job, and more of another's tasks; looks after everybody else before the next."""
+        if self._launching:
+            self._launching.popleft().launch_more()
         if self._starting:
             self._begin(self._starting.popleft())
-        if self._starting:
+        if self._starting or self._launching:
             self._launch.start()
 
     def _begin(self, start: StartJob) -> None:
@@ -308,6 +316,7 @@ class ShellServer:
             self._reap_tasks()
             return
         orphans = False
+        end = monotonic() + _REAPING
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -318,6 +327,9 @@ class ShellServer:
             task = self.tasks.pop(pid, None)
             if task is not None:
                 task.job.task_exited(task, status)
+                if monotonic() > end:
+                    self._reap_more.start()
+                    break
             else:
                 orphans = True
         if orphans:

@@ -58,7 +58,7 @@ class Stream:
             self.paused = True
             if self._event is not None:
                 self._event.stop()
-            job.paused.append(self)
+            job.paused = (*job.paused, self)
 
     def resume(self) -> None:
         """There is room again."""

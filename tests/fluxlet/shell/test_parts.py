@@ -16,9 +16,9 @@ from fluxlet.shell.options import ShellError
 PLACE = environment.Place("local:///run/local-0", "/", "vm")
 
 
-def env_of(job: dict[str, str | None], **more: Any) -> dict[str, str]:
-    given = {"jobid": 1, "f58": "ƒ2", "ntasks": 4, "nnodes": 2, "tmpdir": "/t", "mpi": None} | more
-    return environment.of_job(job, PLACE, **given)
+def env_of(job: dict[str, str | None], mpi: bool = True) -> dict[str, str]:
+    common = environment.of_jobs(job, PLACE, ntasks=4, nnodes=2)
+    return environment.of_job(common, PLACE, 1, "ƒ2", "/t", mpi)
 
 
 def test_the_environment_of_a_task() -> None:
@@ -34,7 +34,7 @@ def test_the_environment_of_a_task() -> None:
         "FLUX_TERMINUS_SESSION": "0",
         "OMPI_MCA_btl_vader_backing_directory": "/t",
     }
-    assert "OMPI_MCA_btl_vader_backing_directory" not in env_of({}, mpi="none")
+    assert "OMPI_MCA_btl_vader_backing_directory" not in env_of({}, mpi=False)
     assert env_of({"HOSTNAME": "other"})["HOSTNAME"] == "vm"
 
 
@@ -87,10 +87,9 @@ def test_options_have_types() -> None:
 
 def test_where_output_goes() -> None:
     def targets(given: dict[str, Any]) -> tuple[output.Target, output.Target]:
-        found = output.targets({"output": given}, warnings)
+        found = output.targets({"output": given}, "1G").streams
         return found["stdout"], found["stderr"]
 
-    warnings: list[str] = []
     to_f = {"type": "file", "path": "f", "label": True}
     out, err = targets({"stdout": to_f})
     assert (out.path, out.label, err.path, err.label) == ("f", True, "f", True)
@@ -101,8 +100,10 @@ def test_where_output_goes() -> None:
     assert targets({"stdout": {"type": "file", "path": "{{node.id}}"}})[0].per == "node"
     assert targets({"stdout": {"type": "file", "path": "{{id}}"}, "mode": "append"})[0].append
     assert targets({"stdout": {"type": "term"}})[0].path is None
-    targets({"mode": "bogus"})
-    assert warnings == ["ignoring invalid output.mode=bogus"]
+    found = output.targets({"output": {"mode": "bogus", "limit": "2k"}}, "1G")
+    assert found.warnings == ("ignoring invalid output.mode=bogus",)
+    assert (found.limit, found.to_files) == (2048, False)
+    assert output.targets({}, "1G").limit == 1 << 30
 
 
 def test_process_tables_are_the_recorded_ones() -> None:
