@@ -43,6 +43,7 @@ class Bottombar:
         self._started_at: float | None = None
         self._stopped_after: float | None = None
         self._lines = 0  # height of the terminal the scrolling region is set for; 0: not set
+        self._drawn_at = 0.0
 
     def __getattr__(self, attr: str) -> Any:
         # Reached only for names that are no real attribute. Python itself probes for names with underscores
@@ -85,10 +86,15 @@ class Bottombar:
         """Draws the row if started; follows a terminal that has changed its size."""
         if not self._lines:
             return
+        self._drawn_at = time.monotonic()
         lines = shutil.get_terminal_size().lines
         if lines != self._lines:
             self._setup(lines)
         self._write(f"\0337\033[{lines};1H\033[2K\033[?7l\033[0m{self}\033[?7h\0338")
+
+    def is_stale(self, seconds: float) -> bool:
+        """True if what is on the screen is that old: for those who hear of more than anybody could see."""
+        return time.monotonic() - self._drawn_at >= seconds
 
     def stop(self) -> None:
         """Gives the row back and leaves the final text in the scrolled output; nothing if not started."""

@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+import flux
+from flux.eventlog import EventLogEvent
+from flux.job.info import JobInfo
+from flux.job.watcher import JobProgressBar
 from flux.progress import Bottombar, ElapsedTime, ProgressBar
 
 
@@ -173,3 +177,17 @@ def test_without_autostop_a_full_bar_stays(capsys: pytest.CaptureFixture[str]) -
     bar.update()
     assert not capsys.readouterr().out.endswith("\n")
     bar.stop()
+
+
+def test_jobs_by_the_hundred_are_not_drawn_event_by_event(size: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    bar = JobProgressBar(flux.Flux("loop://"), update_interval=1000.0).start()
+    for jobid in range(100):
+        bar.add_job(JobInfo({"id": jobid, "state": 1}))
+    for jobid in range(100):
+        for name, context in (("alloc", {}), ("finish", {"status": 256 if jobid < 7 else 0}), ("clean", {})):
+            bar.process_event(jobid, EventLogEvent({"name": name, "timestamp": 0.0, "context": context}))
+    seen = capsys.readouterr().out
+    bar.stop()
+    assert seen.count("PD:") == 1  # when it was started
+    assert "PD:  0 R:  0 CD: 93 F:  7" in capsys.readouterr().out
+    assert (bar.count, bar.percent) == (100, 100.0)

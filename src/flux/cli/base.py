@@ -316,6 +316,7 @@ class SubmitBaseCmd(MiniCmd):
             gpus_per_task=gpus,
             num_nodes=nodes,
             exclusive=exclusive,
+            environment={},  # `apply_options` makes one
         )
         return jobspec
 
@@ -346,6 +347,7 @@ class SubmitBaseCmd(MiniCmd):
             per_resource_count=per_node if per_node is not None else per_core,
             gpus_per_node=gpus,
             exclusive=args.exclusive or (nodes is not None and cores is None),
+            environment={},
         )
         return jobspec
 

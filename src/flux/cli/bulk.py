@@ -28,6 +28,8 @@ _MUTABLE = (
     *("output", "error", "log", "log_stderr", "dependency", "taskmap", "requires", "wait_event", "cwd", "flags"),
     *("signal", "rlimit", "add_file"),
 )
+#: Seconds between two drawings of the bar.
+_REDRAW = 0.1
 _CC = re.compile(r"(?<!\{)\{cc\}(?!\})")
 
 LOGGER = logging.getLogger("flux")
@@ -40,6 +42,13 @@ def replaced(value: Any, cc: str) -> Any:
     if isinstance(value, list):
         return [replaced(item, cc) for item in value]
     return value
+
+
+def mentions_id(value: Any) -> bool:
+    """Whether ``{cc}`` is in the value of an option, or in the words of a command."""
+    if isinstance(value, str):
+        return _CC.search(value) is not None
+    return isinstance(value, list) and any(mentions_id(item) for item in value)
 
 
 class SubmitBulkCmd(SubmitBaseCmd):
@@ -140,8 +149,11 @@ class SubmitBulkCmd(SubmitBaseCmd):
     def progress_update(self, jobinfo: Any = None, submit: bool = False, submit_failed: bool = False) -> None:
         """One more job was submitted, or refused."""
         self._submitted += submit or submit_failed
-        if self._bar is not None:
-            self._bar.update(jps=self.jobs_per_sec())
+        bar = self._bar
+        if bar is not None:
+            bar.count += 1
+            if bar.count >= bar.total or bar.is_stale(_REDRAW):
+                bar.update(advance=0, jps=self.jobs_per_sec())
 
     def submit_cb(self, future: SubmitFuture, args: Any, label: str = "") -> None:
         """A submission was answered."""
@@ -162,12 +174,18 @@ class SubmitBulkCmd(SubmitBaseCmd):
 
     def submit_async_with_cc(self, args: Any, cclist: Sequence[str] | None = None) -> None:
         """Submits a job for each of some ids."""
+        differ = any(mentions_id(value) for value in (*[getattr(args, name) for name in _MUTABLE], args.command))
+        jobspec: Any = None
+        environment: dict[str, str] = {}
         for cc in self.cc_list(args) if cclist is None else cclist:
-            mine = args if cc == "" else self._for_id(args, cc)
+            mine = self._for_id(args, cc) if differ and cc else args
             label = f"cc={cc}: " if cc else ""
-            jobspec = self.jobspec_create(mine)
+            if differ or jobspec is None:
+                # Where no option says otherwise, one does for all ids: submitting it does not change it.
+                jobspec = self.jobspec_create(mine)
+                environment = jobspec.environment
             if args.cc and cc:
-                jobspec.environment = {**jobspec.environment, "FLUX_JOB_CC": cc}
+                jobspec.environment = {**environment, "FLUX_JOB_CC": cc}
             future = self.submit_async(mine, jobspec)
             if future is not None:
                 future.then(self.submit_cb, mine, label)

@@ -71,6 +71,7 @@ class JobProgressBar(ProgressBar):
         self.flux_handle = flux_handle
         self._jobs: dict[int, JobStatus] = {}
         self._begun = starttime
+        self._interval = update_interval
         self._timer = flux_handle.timer_watcher_create(update_interval, self._tick, repeat=update_interval)
 
     def start(self) -> JobProgressBar:
@@ -85,6 +86,7 @@ class JobProgressBar(ProgressBar):
     def stop(self) -> None:
         """Leaves the last state of it on the screen."""
         self._timer.stop()
+        self._values["jps"] = self.jobs_per_sec()
         super().stop()
 
     def _tick(self, handle: Flux, watcher: Any, revents: int, args: Any) -> None:
@@ -134,9 +136,10 @@ class JobProgressBar(ProgressBar):
             self._ended(job, failed=os.waitstatus_to_exitcode(event.context["status"]) != 0)
         elif name == "clean":
             self._ended(job, failed=False)
-            self.advance()
-            return
-        self.update()
+            self.count += 1
+        # Jobs end by the thousand, and each has ten events: what cannot be seen is not drawn.
+        if self.is_stale(self._interval):
+            self.update()
 
     def _ended(self, job: JobStatus, failed: bool) -> None:
         if job.has_event("ended"):

@@ -166,14 +166,16 @@ def _apply_env_rule(
 
 # Resource limits.
 
+_RLIMITS = {full[7:].lower(): getattr(resource, full) for full in dir(resource) if full.startswith("RLIMIT_")}
+
 
 def get_rlimits(name: str = "*") -> dict[str, int]:
     """The soft limits of this process whose names match a glob, as the shell's option ``rlimit`` has them.
 
     Raises ValueError if there are none.
     """
-    limits = {full[7:].lower(): getattr(resource, full) for full in dir(resource) if full.startswith("RLIMIT_")}
-    found = {short: resource.getrlimit(number)[0] for short, number in limits.items() if fnmatch.fnmatch(short, name)}
+    wanted = _RLIMITS if name == "*" else [short for short in _RLIMITS if fnmatch.fnmatch(short, name)]
+    found = {short: resource.getrlimit(_RLIMITS[short])[0] for short in wanted}
     if not found:
         raise ValueError(f'No corresponding rlimit matching "{name}"')
     return found
@@ -184,9 +186,8 @@ def get_filtered_rlimits(user_rules: Iterable[str] | None = None) -> dict[str, i
 
     Raises ValueError for a limit there is not, or a value that is none.
     """
-    rules = [f"-{name}" for name in _UNWANTED_RLIMITS] + list_split(user_rules)
-    limits = get_rlimits()
-    for rule in rules:
+    limits = {name: soft for name, soft in get_rlimits().items() if name not in _UNWANTED_RLIMITS}
+    for rule in list_split(user_rules):
         name, equals, value = rule.partition("=")
         if rule.startswith("-"):
             limits = {limit: soft for limit, soft in limits.items() if not fnmatch.fnmatch(limit, rule[1:])}

@@ -19,7 +19,7 @@ from flux.constants import (
     FLUX_JOBID_ANY,
 )
 from flux.core.arguments import is_null
-from flux.core.codec import load_text
+from flux.core.codec import load_line, load_text
 from flux.core.future_state import RpcState
 from flux.core.handle import Flux
 from flux.future import Future
@@ -140,6 +140,15 @@ class Outcome:
         return FLUX_JOB_RESULT_FAILED
 
 
+#: What is in the text of the events that `Outcome` looks at. More than half of a job's events are others.
+_TELLING = (b"submit", b"alloc", b"finish", b"exception", b"clean", b"\\u")
+
+
+def _tells(raw: bytes) -> bool:
+    """False if the event in a response is one that says nothing of the outcome: it need not be decoded."""
+    return any(word in raw for word in _TELLING)
+
+
 class JobResultFuture(Future):
     """The future of `result_async`: fulfilled when the job is inactive."""
 
@@ -179,9 +188,9 @@ def result_async(flux_handle: Flux, jobid: Any, flags: int = 0) -> JobResultFutu
             state.fulfil(json.dumps(outcome.found))
         elif inner.errnum:
             state.fulfil(None, inner.errnum, inner.errtext)
-        elif (line := event_text(inner)) is not None:
+        elif _tells(inner.value.raw or b"") and (line := event_text(inner)) is not None:
             try:
-                outcome.add(json.loads(line))
+                outcome.add(load_line(line))
             except (ValueError, LookupError, TypeError):
                 raise local_error(errno.EPROTO) from None
 
