@@ -43,6 +43,13 @@ class Service(BrokerModule):
         # Without the C library's names, whose tables take a millisecond or two to load.
         return self.module.name
 
+    def debug_test(self, flag: int, clear: bool = False) -> bool:
+        """As BrokerModule's; it is asked for every client that connects."""
+        flags = self.module.debug_flags
+        if clear:
+            self.module.debug_flags = flags & ~flag
+        return bool(flags & flag)
+
     def _callback(self, method: Callable[[Message], Any]) -> Callable[[Flux, Any, Message, Any], Any]:
         def call(handle: Flux, watcher: Any, message: Message, args: Any) -> Any:
             try:

@@ -20,12 +20,14 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from syslog import LOG_CRIT, LOG_ERR, LOG_INFO, LOG_WARNING
 from typing import TYPE_CHECKING, Any
 
 from flux.reactor import Timer
 from flux.util.durations import parse_fsd
 from fluxlet.broker.background import Background
+from fluxlet.broker.beside import Beside
 from fluxlet.broker.builtins import FIRST
 from fluxlet.broker.cleanup import end_jobs
 from fluxlet.broker.guardian import Guardian, members
@@ -88,6 +90,9 @@ class LifeCycle:
         self._commands: deque[tuple[str, Program]] = deque()
         self._background: Background | None = None
         self._rc: Rc | None = None
+        self.plain = False
+        """Nothing that a user has set matters to rc1: it may run beside the initial program."""
+        self._beside: Beside | None = None
         self._stops = 0
         self._goodbye_timer: Timer | None = None
         self._actions: dict[str, Callable[[], None]] = {
@@ -122,12 +127,18 @@ class LifeCycle:
         self.exit_code = self.exit_code or code
 
     def _entered(self, transition: Transition) -> None:
-        if not gc.isenabled() and transition.new not in _STARTING:
-            gc.freeze()
-            gc.enable()
+        if transition.new not in _STARTING and self._beside is None:
+            self._put_together()
         action = self._actions.get(transition.new)
         if action is not None and transition.new != transition.old:
             action()
+
+    @staticmethod
+    def _put_together() -> None:
+        """The modules are there: what is garbage from here on is collected, in processes that have put it off."""
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
 
     # Commands: one after the other.
 
@@ -210,7 +221,11 @@ class LifeCycle:
 
     def _rc1(self) -> None:
         line = self._rc_line("rc1")
-        if line is None:
+        if line is None and self.plain and self.program is not None:
+            self._rc = Rc(self.broker, self._handle, os.environ, self._run_flux)
+            self._beside = Beside(self.broker, self._handle, self._rc, self._rc1_failed_beside)
+            self.machine.post("rc1-success")
+        elif line is None:
             self._run_rc("rc1", self._rc1_loaded)
         elif line:
             self._run_commands([("rc1.0", command_line(line, self._shell()))], self._rc1_done, all_of_them=False)
@@ -231,6 +246,10 @@ class LifeCycle:
         else:
             self.fail(self._exit_norestart() or code)
             self.machine.post("rc1-fail")
+
+    def _rc1_failed_beside(self, code: int) -> None:
+        self.fail(self._exit_norestart() or code)
+        self.panic()
 
     def _exit_norestart(self) -> int:
         value = self.broker.attributes.visible.get("broker.exit-norestart", "")
@@ -262,6 +281,9 @@ class LifeCycle:
             self.guardian.add_members(os.getpgrp(), self.broker.attributes.visible["local-uri"])
         self._rc2.start()
         self._rc2_group = (self._rc2.pid if own_group else os.getpgrp()) if self._rc2 is not None else 0
+        if self._beside is not None:
+            self._beside.begin()
+            self._beside.after(self._put_together)
 
     def _shell_to_type_at(self, program: Program, environ: dict[str, str]) -> Program:
         """Greets the user; returns the shell as it is to be run, whose environment `environ` is made."""
@@ -284,6 +306,8 @@ class LifeCycle:
             self.machine.post("rc2-fail" if outcome.code else "rc2-success")
 
     def _cleanup(self) -> None:
+        if self._beside is not None and self._beside.after(self._cleanup, enough=True):
+            return
         self.members.close_doors()
         lines = self.entries.pop("cleanup", deque())
         has_jobs = "job-manager" in self.broker.modules and "FLUX_DISABLE_JOB_CLEANUP" not in os.environ
@@ -326,7 +350,7 @@ class LifeCycle:
     def _shutdown(self) -> None:
         self.members.close_doors()
         # After a panic the initial program may still be there.
-        if self._rc2 is None:
+        if self._rc2 is None and not (self._beside is not None and self._beside.after(self._shutdown, enough=True)):
             self.members.wait_for_children()
 
     @property
@@ -430,6 +454,8 @@ class LifeCycle:
 
     def _forward(self, signum: int) -> None:
         """SIGUSR1, SIGUSR2: for all running jobs."""
+        if self._beside is not None and self._beside.after(partial(self._forward, signum)):
+            return  # who keeps the jobs is about to come
 
         def answered(future: Any) -> None:
             try:

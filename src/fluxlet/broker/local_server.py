@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 import uuid
@@ -205,6 +206,25 @@ class LocalServer:
         except BaseException:
             sock.close()
             raise
+
+    def hold(self) -> None:
+        """Lets nobody in, until `release`: who connects waits."""
+        if self._event is not None:
+            self._event.stop()
+
+    def release(self) -> None:
+        """Lets in who has connected meanwhile, and everybody else."""
+        if self._sock is not None:
+            self._resume()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits to be let in."""
+        if self._sock is None:
+            return False
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _resume(self) -> None:
         if self._event is not None:

@@ -30,6 +30,7 @@ from flux.util.durations import parse_fsd
 from flux.version import CORE_VERSION
 from fluxlet.broker import configuration, rundir
 from fluxlet.broker.attributes import Attributes
+from fluxlet.broker.beside import plain
 from fluxlet.broker.broker import Broker
 from fluxlet.broker.builtins import load_first
 from fluxlet.broker.guardian import Guardian
@@ -224,6 +225,7 @@ def _assemble_rank(
     machine = StateMachine(broker.log.write)
     broker.state = machine
     broker.life = life = LifeCycle(broker, guardian, program)
+    life.plain = plain(broker, settings, os.environ)
     try:
         broker.server.listen(socket_path)
     except OSError as exc:

@@ -113,6 +113,8 @@ class Rc:
         self._command = command
         self.stopping = False
         """No more modules are to be loaded: rc1 ends when the one that is being loaded has been."""
+        self.beside = False
+        """The instance goes on meanwhile (`fluxlet.broker.beside`): that no more modules are wanted is no failure."""
 
     @property
     def _backing(self) -> str:
@@ -150,8 +152,10 @@ class Rc:
             return 1
         code = 0
         for load in loads:
+            if self.beside:
+                await self._pass()
             if self.stopping:
-                return 128 + SIGHUP
+                return self._stopped
             args = load.args
             if restore is not None and load.module == self._backing:
                 args = [*args, "truncate"]
@@ -169,7 +173,19 @@ class Rc:
         if not self.stopping:
             code = await self._tasks(RC1_TASKS, complain) or code
         # A signal that comes while the last module is being loaded is one all the same.
-        return 128 + SIGHUP if self.stopping else code
+        return self._stopped if self.stopping else code
+
+    @property
+    def _stopped(self) -> int:
+        """The exit code of rc1 if it has been told to stop."""
+        return 0 if self.beside else 128 + SIGHUP
+
+    async def _pass(self) -> None:
+        """Lets the loop look after everything else."""
+        passed = FutureState()
+        passed.ctx = self._handle.core
+        self._broker.reactor.timer(0.0, 0.0, lambda: passed.fulfil(None)).start()
+        await Future(passed)
 
     async def _rc3(self, complain: Callable[[str], None]) -> int:
         code = await self._tasks(RC3_TASKS, complain)
