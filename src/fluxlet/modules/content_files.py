@@ -24,6 +24,7 @@ from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.content import batch
 from fluxlet.modules.content.backing import BackingStore
+from fluxlet.modules.content.many import digests_of, first_of
 
 _encode = msgspec.json.Encoder().encode
 _DIRECTORY = "content.files"
@@ -81,6 +82,11 @@ class ContentFiles(BackingStore):
     def load(self, msg: Message) -> None:
         """Payload: the digest. Answers the blob. EPROTO, ENOENT."""
         self.answer(msg, self._load(self.digest_of(msg)) or None)
+
+    @request_handler("content-backing.load-many", prefix=False)
+    def load_many(self, msg: Message) -> None:
+        """Payload: digests. Answers blobs: see `fluxlet.modules.content.many`. EPROTO, ENOENT."""
+        self.answer(msg, first_of(digests_of(msg.raw, self.hash), self._load))
 
     @request_handler("content-backing.store", prefix=False)
     def store(self, msg: Message) -> None:

@@ -25,6 +25,7 @@ from fluxlet.modules.content import batch
 from fluxlet.modules.content.cache import Cache
 from fluxlet.modules.content.digest import Hash
 from fluxlet.modules.content.ending import nothing_stays
+from fluxlet.modules.content.many import load_many
 from fluxlet.modules.content.mapped import MappedFiles
 from fluxlet.modules.content.writers import WriteBack, WriteThrough
 from fluxlet.payload import decode, read_object
@@ -202,6 +203,13 @@ class Content(Service):
             self.ask(b"content-backing.load", digest, partial(self._loaded, digest))
         else:
             self.ask(b"content.load", digest, partial(self._loaded, digest), nodeid=FLUX_NODEID_UPSTREAM)
+
+    @request_handler("load-many")
+    def load_many(self, msg: Message) -> None:
+        """Payload: digests. Answers blobs: see `fluxlet.modules.content.many`. Ours; rank 0 only."""
+        if not self._leader:
+            raise OSError(errno.ENOSYS, "blobs can be loaded together only on rank 0")
+        load_many(self, self.hash, self.blob, msg)
 
     def blob(self, digest: bytes) -> bytes | None:
         """`load` without a message, for a module of this process: a blob that is in memory, None if none is."""

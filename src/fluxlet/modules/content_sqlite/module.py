@@ -21,6 +21,7 @@ from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.content import batch
 from fluxlet.modules.content.backing import BackingStore
+from fluxlet.modules.content.many import digests_of, first_of
 from fluxlet.modules.content_sqlite.database import Database
 from fluxlet.modules.content_sqlite.early import Early
 from fluxlet.modules.content_sqlite.settings import Settings
@@ -128,10 +129,21 @@ class ContentSqlite(BackingStore):
     def load(self, msg: Message) -> None:
         """Payload: the digest. Answers the blob. EPROTO, ENOENT."""
         with self._timed(self.load_time):
-            data = self._store.load(self.digest_of(msg))
+            data = self._load(self.digest_of(msg))
+        self.answer(msg, data or None)
+
+    def _load(self, digest: bytes) -> bytes:
+        data = self._store.load(digest)
         if data is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        self.answer(msg, data or None)
+        return data
+
+    @request_handler("content-backing.load-many", prefix=False)
+    def load_many(self, msg: Message) -> None:
+        """Payload: digests. Answers blobs: see `fluxlet.modules.content.many`. EPROTO, ENOENT."""
+        with self._timed(self.load_time):
+            raw = first_of(digests_of(msg.raw, self.hash), self._load)
+        self.answer(msg, raw)
 
     @request_handler("content-backing.store", prefix=False)
     def store(self, msg: Message) -> None:

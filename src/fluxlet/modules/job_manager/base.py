@@ -34,7 +34,7 @@ from fluxlet.modules.job_manager.plugin_manager import Manager
 from fluxlet.modules.job_manager.plugins import Plugins
 from fluxlet.modules.job_manager.queues import Queues
 from fluxlet.modules.job_manager.singleton import Singleton
-from fluxlet.modules.job_manager.waits import Waits, outcome
+from fluxlet.modules.job_manager.waits import Waits, Zombie
 from fluxlet.service import Service
 from fluxlet.soon import Soon
 
@@ -193,10 +193,9 @@ class Base(Service):
 
     # Waiting.
 
-    def _answer_wait(self, request: Message, job: Job) -> None:
-        success, text = outcome(job)
+    def _answer_wait(self, request: Message, job: Zombie) -> None:
         self.journal.flush()
-        self.answer(request, _encode({"id": job.id, "success": success, "errstr": text}) + b"\0")
+        self.answer(request, _encode({"id": job.id, "success": job.success, "errstr": job.errstr}) + b"\0")
 
     def _refuse_wait(self, request: Message, text: str) -> None:
         self.handle.respond_error(request, errno.ECHILD, text)

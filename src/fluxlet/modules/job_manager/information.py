@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from flux.brokermod import request_handler
+from flux.core.coroutine import spawn
+from flux.core.handle import Flux
 from flux.message import Message
-from fluxlet.modules.job_manager.base import Base
+from fluxlet.broker.broker import Broker
+from fluxlet.modules.job_manager.base import AT_ONCE, Base
 from fluxlet.modules.job_manager.job import Job
 from fluxlet.modules.job_manager.journal import Listener
 from fluxlet.modules.job_manager.machine import RUNNING
 from fluxlet.modules.job_manager.past import Past
+from fluxlet.modules.job_manager.waits import Zombie
 from fluxlet.payload import decode, read_object
 from fluxlet.service import authorized, may_end, require_streaming, sender
 
@@ -66,6 +71,10 @@ def _names(value: Any, key: str) -> dict[str, Any] | None:
 class Information(Base):
     """See the module."""
 
+    def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
+        self._early_listeners: list[Listener] = []  # they are being told of the past
+        super().__init__(handle, broker, *args)
+
     @request_handler("list")
     def list_jobs(self, msg: Message) -> None:
         """Payload `{"max_entries": i}`, 0 for all. Answers `{"jobs": [...]}`.
@@ -77,11 +86,11 @@ class Information(Base):
             raise OSError(errno.EPROTO, "max_entries must not be negative")
         queued = self.alloc.in_order()
         others = [job for job in self.engine.jobs.values() if not job.queued]
-        jobs = [*queued, *others, *self.waits.zombies.values()]
+        jobs: list[Job | Zombie] = [*queued, *others, *self.waits.zombies.values()]
         self.handle.respond(msg, {"jobs": [self._summary(job) for job in jobs[: limit or None]]})
 
     @staticmethod
-    def _summary(job: Job) -> dict[str, Any]:
+    def _summary(job: Job | Zombie) -> dict[str, Any]:
         summary: dict[str, Any] = {
             "id": job.id,
             "userid": job.userid,
@@ -177,25 +186,66 @@ class Information(Base):
         require_streaming(msg, "job-manager.events requires streaming RPC flag")
         request = decode(msg, JournalRequest) if msg.raw is not None else JournalRequest()
         listener = Listener(msg, _names(request.allow, "allow"), _names(request.deny, "deny"))
+        if request.full and self.pasts.jobs:
+            self._early_listeners.append(listener)
+            spawn(self.handle, self._tell_past(listener))
+        else:
+            self._begin_journal(listener)
+
+    def _begin_journal(self, listener: Listener) -> None:
+        """Tells of the active jobs, and from here on of what happens."""
         self.journal.flush()
-        if request.full:
-            for past in self.pasts.jobs.values():
-                entries = [past.log] if listener.allow is listener.deny is None else past.entries
-                self.journal.show(listener, past.id, entries, past.jobspec, past.R)
         for job in self.engine.jobs.values():
             self.journal.show(listener, job.id, job.events, job.jobspec, job.R)
         self.journal.begin(listener)
+
+    async def _tell_past(self, listener: Listener) -> None:
+        """Tells of the jobs that have ended: many, so that others have their turn in between. Until he goes."""
+        told: set[int] = set()
+        left = list(self.pasts.jobs.values())
+        while left:
+            for number, past in enumerate(left, 1):
+                if past.id in self.pasts.jobs:  # not purged meanwhile
+                    entries = [past.log] if listener.allow is listener.deny is None else past.entries
+                    self.journal.show(listener, past.id, entries, past.jobspec, past.R)
+                if number % AT_ONCE == 0:
+                    await self.next_pass()
+                    if listener not in self._early_listeners:
+                        return
+            told.update(past.id for past in left)
+            left = [past for past in self.pasts.jobs.values() if past.id not in told]
+        self._early_listeners.remove(listener)
+        self._begin_journal(listener)
 
     @request_handler("events-journal-cancel")
     def events_journal_cancel(self, msg: Message) -> None:
         """Payload `{"matchtag": i}`: ends a stream of the sender's."""
         matchtag = decode(msg, CancelRequest).matchtag
-        self.journal.end(lambda request: request.aux2 == matchtag and may_end(request, msg))
+
+        def chosen(request: Message) -> bool:
+            return request.aux2 == matchtag and may_end(request, msg)
+
+        for request in self._leave_early(chosen):
+            self.handle.respond_error(request, errno.ENODATA)
+        self.journal.end(chosen)
+
+    def end_journals(self) -> None:
+        """Ends all streams."""
+        for request in self._leave_early(lambda request: True):
+            self.handle.respond_error(request, errno.ENODATA)
+        self.journal.end(lambda request: True)
+
+    def _leave_early(self, chosen: Callable[[Message], bool]) -> list[Message]:
+        """Listeners who are still being told of the past go. Returns their requests."""
+        gone = [listener for listener in self._early_listeners if chosen(listener.request)]
+        self._early_listeners = [listener for listener in self._early_listeners if listener not in gone]
+        return [listener.request for listener in gone]
 
     @request_handler("disconnect")
     def disconnect(self, msg: Message) -> None:
         """Somebody has gone: his waits and journals, and what he did for us."""
         who = sender(msg)
+        self._leave_early(lambda request: sender(request) == who)
         self.journal.leave(lambda request: sender(request) == who)
         self.waits.leave(lambda request: sender(request) == who)
         self.gone(who)

@@ -64,7 +64,7 @@ class JobManager(
         """Ends what others wait for."""
         self.plugins.close()
         self.refuse_waiting()
-        self.journal.end(lambda request: True)
+        self.end_journals()
         self.stop_around()
         if self._lifetime is not None:
             self._lifetime.stop()

@@ -44,13 +44,17 @@ class Pasts:
 
     def add(self, job: Job) -> None:
         """A job has ended."""
+        self.jobs[job.id] = self.past(job)
+
+    def past(self, job: Job) -> Past:
+        """What is to be kept of a job that has ended."""
         shared = self._jobspecs
         if len(shared) > _SHARED:
             shared.clear()
         jobspec = job.jobspec
         if len(jobspec) <= _SMALL:
             jobspec = shared.setdefault(jobspec, jobspec)
-        self.jobs[job.id] = Past(
+        return Past(
             job.id,
             job.userid,
             job.t_submit,

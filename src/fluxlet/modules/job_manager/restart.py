@@ -1,27 +1,50 @@
 """The jobs of a former life: read back from the KVS when the module is loaded (spec 06, 11.2).
 
-Each job's eventlog is replayed; what it had reached goes on. A job that cannot be read is put aside, and logged.
+    Reader -> replay -> active jobs, which go on from what they had reached
+                     -> those that have ended, in the order in which they have
+
+A job that cannot be read is put aside, and logged.
 """
 
 from __future__ import annotations
 
 import errno
 from binascii import a2b_base64
+from functools import lru_cache
 from syslog import LOG_ERR, LOG_INFO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from flux.core.fluid import f58plain, kvs, parse
+from flux.core.fluid import f58plain, kvs
+from fluxlet.modules.content.digest import Hash
 from fluxlet.modules.job_manager.base import AT_ONCE, Base
-from fluxlet.modules.job_manager.entries import parse as parse_entry
+from fluxlet.modules.job_manager.entries import Entry
 from fluxlet.modules.job_manager.job import DONE, IDLE, WAITABLE, Job, apply, new_job
 from fluxlet.modules.job_manager.jobspec import read
 from fluxlet.modules.job_manager.machine import State
+from fluxlet.modules.job_manager.past import Past
+from fluxlet.modules.job_manager.waits import Zombie
 
-READDIR, TREEOBJ = 1, 16
+if TYPE_CHECKING:
+    from fluxlet.modules.job_manager.stored import Stored
+
+TREEOBJ = 16
 
 STOPPED = "Automatically stopped due to restart"
+
+
+_decode = msgspec.json.Decoder(list[Entry]).decode
+#: Jobs that are submitted in numbers have equal jobspecs.
+_read = lru_cache(maxsize=256)(read)
+
+
+def _events(lines: list[bytes]) -> list[Entry]:
+    """The entries of a log. Raises ValueError."""
+    events = _decode(b"[%b]" % b",".join(lines))
+    if len(events) != len(lines):
+        raise ValueError("a line of the eventlog is not one event")
+    return events
 
 
 def replay(jobid: int, log: bytes, jobspec: bytes, R: bytes | None) -> Job:
@@ -34,23 +57,22 @@ def replay(jobid: int, log: bytes, jobspec: bytes, R: bytes | None) -> Job:
         raise ValueError("the eventlog ends within a line")
     job: Job | None = None
     try:
-        for line in lines:
-            event = parse_entry(line)
+        for event in _events(lines):
             context = event.context
             if job is None:
                 if event.name != "submit" or context is None:
                     raise ValueError("the eventlog does not begin with submit")
                 who, urgency, flags = context["userid"], context["urgency"], context["flags"]
-                job = new_job(jobid, who, urgency, flags, event.timestamp, jobspec, read(jobspec))
+                job = new_job(jobid, who, urgency, flags, event.timestamp, jobspec, _read(jobspec))
                 job.R = R
             apply(job, event.name, context)
-            job.events.append(line)
             if event.name == "clean":
                 job.t_clean = event.timestamp
     except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"bad eventlog: {type(exc).__name__}: {exc}") from None
     if job is None or job.state is State.NEW:
         raise ValueError("the job has not been accepted")
+    job.events = lines
     return job
 
 
@@ -71,32 +93,43 @@ class Restart(Base):
         tree = await self._lookup(key)
         return None if tree is None else a2b_base64(tree["data"])
 
-    async def _names(self, key: str) -> list[str]:
-        tree = await self._lookup(key, READDIR)
-        return [] if tree is None else sorted(tree["data"])
-
     async def start_service(self) -> None:
         """Reads everything back; until that is done requests wait."""
         await self._load_checkpoint()
-        count = 0
-        ended: list[Job] = []
-        for a in await self._names("job"):
-            for b in await self._names(f"job.{a}"):
-                for c in await self._names(f"job.{a}.{b}"):
-                    for d in await self._names(f"job.{a}.{b}.{c}"):
-                        job = await self._load_job(parse(f"{a}.{b}.{c}.{d}"))
-                        if job is not None:
-                            count += 1
-                            if not job.active:
-                                ended.append(job)
-        for job in sorted(ended, key=lambda job: job.t_clean):
-            self.pasts.add(job)
-            if job.flags & WAITABLE:
-                self.waits.zombies[job.id] = job
-        if count:
-            self.write_log(LOG_INFO, f"restart: {count} jobs")
+        tree = await self._lookup("job", TREEOBJ)
+        if tree is not None:
+            await self._load_jobs(tree["data"][0])
         await self._go_on()
         self.loaded()
+
+    async def _load_jobs(self, dirref: str) -> None:
+        """Reads all jobs. The broker looks after others in between."""
+        from fluxlet.modules.job_manager.stored import Reader  # few instances have had a former life
+
+        def complain(text: str) -> None:
+            self.write_log(LOG_ERR, f"restart: {text}")
+
+        reader = Reader(self, Hash(self.broker.attributes.visible.get("content.hash", "sha1")), complain, AT_ONCE)
+        pasts: list[Past] = []
+        zombies: dict[int, Zombie] = {}
+        async for some in reader.jobs(dirref):
+            for stored in some:
+                job = self._restored(stored)
+                if job is None:
+                    await self._put_aside(stored.id)
+                elif not job.active:
+                    pasts.append(self.pasts.past(job))
+                    if job.flags & WAITABLE:
+                        zombies[job.id] = Zombie.of(job)
+            await self.next_pass()
+        pasts.sort(key=lambda past: past.t_clean)
+        for past in pasts:
+            self.pasts.jobs[past.id] = past
+            if past.id in zombies:
+                self.waits.zombies[past.id] = zombies[past.id]
+        count = len(pasts) + len(self.engine.jobs)
+        if count:
+            self.write_log(LOG_INFO, f"restart: {count} jobs")
 
     async def _load_checkpoint(self) -> None:
         value = await self._value("checkpoint.job-manager")
@@ -110,18 +143,16 @@ class Restart(Base):
             if self.engine.config.get("job-manager", {}).get("stop-queues-on-restart", False):
                 self.queues.start(list(self.queues.queues.values()), False, STOPPED)
 
-    async def _load_job(self, jobid: int) -> Job | None:
-        """Reads a job; None if it had to be put aside."""
-        path = kvs(jobid)
+    def _restored(self, stored: Stored) -> Job | None:
+        """A job as it was; None if it has to be put aside."""
+        jobid, log, jobspec, R = stored
         self.max_jobid = max(self.max_jobid, jobid)
         try:
-            log, jobspec = await self._value(f"{path}.eventlog"), await self._value(f"{path}.jobspec")
             if log is None or jobspec is None:
                 raise ValueError("it has no eventlog, or no jobspec")
-            job = replay(jobid, log, jobspec, await self._value(f"{path}.R"))
+            job = replay(jobid, log, jobspec, R)
         except ValueError as exc:
             self.write_log(LOG_ERR, f"restart: {f58plain(jobid)} is put aside: {exc}")
-            await self._put_aside(jobid)
             return None
         self.directories.add(jobid)
         if job.active:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from flux.message import Message
 from fluxlet.modules.job_manager.job import WAITABLE, Job, exit_code
@@ -33,6 +36,38 @@ def outcome(job: Job) -> Outcome:
     return True, ""
 
 
+class Zombie(msgspec.Struct, gc=False, eq=False):
+    """What is kept of a job that may be waited for, and what lists tell of it. `state` is that of all of them."""
+
+    id: int
+    userid: int
+    urgency: int
+    priority: int
+    t_submit: float
+    state: int
+    success: bool
+    errstr: str
+    annotations: dict[str, Any] | None
+    dependencies: tuple[str, ...]
+
+    @classmethod
+    def of(cls, job: Job) -> Zombie:
+        """Of a job that has ended."""
+        success, errstr = outcome(job)
+        return cls(
+            job.id,
+            job.userid,
+            job.urgency,
+            job.priority,
+            job.t_submit,
+            int(job.state),
+            success,
+            errstr,
+            job.annotations,
+            tuple(job.dependencies),
+        )
+
+
 class Waits:
     """See the module.
 
@@ -41,10 +76,10 @@ class Waits:
         refuse: answers a waiter with ECHILD and a text.
     """
 
-    def __init__(self, answer: Callable[[Message, Job], None], refuse: Callable[[Message, str], None]) -> None:
+    def __init__(self, answer: Callable[[Message, Zombie], None], refuse: Callable[[Message, str], None]) -> None:
         self.answer = answer
         self.refuse = refuse
-        self.zombies: dict[int, Job] = {}
+        self.zombies: dict[int, Zombie] = {}
         self.waiters: dict[int, Message] = {}
         self.anyone: list[Message] = []
         self.waitable = 0  # active jobs that may be waited for
@@ -60,12 +95,13 @@ class Waits:
             return
         self.waitable -= 1
         waiter = self.waiters.pop(job.id, None)
+        zombie = Zombie.of(job)
         if waiter is not None:
-            self.answer(waiter, job)
+            self.answer(waiter, zombie)
         elif self.anyone:
-            self.answer(self.anyone.pop(0), job)
+            self.answer(self.anyone.pop(0), zombie)
         else:
-            self.zombies[job.id] = job
+            self.zombies[job.id] = zombie
         self._check()
 
     def wait(self, request: Message, jobid: int, job: Job | None) -> None:

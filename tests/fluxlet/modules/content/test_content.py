@@ -13,7 +13,7 @@ from in_process import BrokerThread, error_of
 
 import flux
 from flux.constants import FLUX_MSGFLAG_USER1
-from fluxlet.modules.content import batch
+from fluxlet.modules.content import batch, many
 from fluxlet.modules.content.cache import Cache
 from fluxlet.modules.content.digest import Hash
 
@@ -181,3 +181,51 @@ def test_a_blob_that_is_too_big(start_broker: Callable[..., BrokerThread]) -> No
 
 def test_an_unknown_hash_is_an_error_at_the_start(start_broker: Callable[..., BrokerThread]) -> None:
     assert error_of(lambda: start_broker({"content.hash": "md5"}))[0] == errno.EINVAL
+
+
+# Loading many.
+
+
+def load_many(handle: flux.Flux, *digests: bytes) -> list[bytes]:
+    return batch.decode_blobs(ask(handle, "content.load-many", b"".join(digests)).raw)
+
+
+def test_many_blobs_are_loaded_at_once(start_broker: Callable[..., BrokerThread]) -> None:
+    broker = start_broker()
+    blobs = [b"a", b"", b"b" * 1000, b"a"]
+    with broker.open() as handle:
+        for blob in blobs:
+            ask(handle, "content.store", blob)
+        handle.rpc("content.flush").get()
+        digests = [digest(blob) for blob in blobs]
+        assert load_many(handle, *digests) == blobs
+        handle.rpc("content.dropcache").get()
+        assert load_many(handle, *digests) == blobs
+        ask(handle, "content.load", digests[2])  # some are in memory, others are not
+        assert load_many(handle, *digests) == blobs
+        assert error_of(lambda: load_many(handle, digests[0], bytes(20)))[0] == errno.ENOENT
+        for raw in (None, b"x", digests[0] + b"x"):
+            with pytest.raises(OSError, match="digests") as error:
+                ask(handle, "content.load-many", raw)
+            assert error.value.errno == errno.EPROTO
+
+
+def test_of_many_large_blobs_the_first_are_loaded(start_broker: Callable[..., BrokerThread]) -> None:
+    blobs = [bytes([number]) * (many.ENOUGH // 2) for number in range(4)]
+    with start_broker().open() as handle:
+        digests = [ask(handle, "content.store", blob).raw for blob in blobs]
+        assert load_many(handle, *digests) == blobs[:2]
+        handle.rpc("content.flush").get()
+        handle.rpc("content.dropcache").get()
+        ask(handle, "content.load", digests[1])
+        assert load_many(handle, *digests) == blobs[:2]
+        assert load_many(handle, *digests[2:]) == blobs[2:]
+
+
+def test_without_a_backing_store_only_what_is_in_memory_is_loaded(start_broker: Callable[..., BrokerThread]) -> None:
+    with start_broker().open() as handle:
+        for name in ("kvs-watch", "kvs", "content-sqlite"):
+            handle.rpc("module.remove", {"name": name}).get()
+        ref = ask(handle, "content.store", b"here").raw
+        assert load_many(handle, ref) == [b"here"]
+        assert error_of(lambda: load_many(handle, ref, bytes(20)))[0] == errno.ENOSYS

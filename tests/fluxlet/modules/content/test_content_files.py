@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from in_process import BrokerThread, error_of
 import flux
 import flux.kvs
 from flux.constants import FLUX_KVS_SYNC
+from fluxlet.modules.content import batch
 
 
 @pytest.fixture
@@ -51,6 +53,11 @@ def test_blobs_are_files_and_survive(start: Callable[[], BrokerThread], tmp_path
         handle.rpc("content.dropcache").get()
         assert flux.kvs.get(handle, "a") == "x" * 100
         assert len(handle.rpc("content.checkpoint-get").get()["value"]) == 1
+        handle.rpc("content.dropcache").get()
+        digest = hashlib.sha1(b"x" * 100).digest()
+        state = handle.core.rpc(b"content.load-many", digest + digest, 0xFFFFFFFF, 0)
+        state.wait(10.0)
+        assert batch.decode_blobs(state.value.raw) == [b"x" * 100] * 2
         state = handle.core.rpc(b"content.load", bytes(20), 0xFFFFFFFF, 0)
         state.wait(10.0)
         assert state.errnum == errno.ENOENT

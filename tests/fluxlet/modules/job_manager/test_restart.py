@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from managed_jobs import WHOLE, events, lookup, names, wait
 
 import flux
 from flux.job import JobID, JobspecV1
+from fluxlet.modules.job_manager.base import AT_ONCE
 from fluxlet.modules.job_manager.machine import State
 from fluxlet.modules.job_manager.restart import replay
 
@@ -126,6 +129,84 @@ def test_a_job_that_cannot_be_read_is_put_aside(lives: Lives) -> None:
     jobs = handle.rpc("job-manager.list", {"max_entries": 0}).get()["jobs"]
     assert [job["id"] for job in jobs] == [good]
     assert lookup(handle, f"job-lost+found.job.{bad.f58plain}.eventlog").startswith("foo")
+
+
+def commit(handle: flux.Flux, **values: str | None) -> None:
+    """Sets keys, given with `_` for dots; None: unlinks them."""
+    ops = []
+    for key, value in values.items():
+        dirent = None if value is None else {"ver": 1, "type": "val", "data": value}
+        ops.append({"key": key.replace("_", "."), "flags": 0, "dirent": dirent})
+    handle.rpc("kvs.commit", {"namespace": "primary", "flags": 4, "ops": ops}).get()
+
+
+MANY = 3 * AT_ONCE + 7
+
+
+def test_many_jobs_are_there_again_in_the_order_in_which_they_have_ended(lives: Lives) -> None:
+    handle = lives.begin()
+    jobspec = JobspecV1.from_command(["true"])
+    futures = [flux.job.submit_async(handle, jobspec, urgency=0, waitable=True) for _ in range(MANY)]
+    ids = [future.get_id() for future in futures]
+    ended = [*ids[MANY // 2 :], *ids[: MANY // 2 - 1]]
+    for jobid in ended:
+        flux.job.cancel(handle, jobid)
+    flux.job.wait(handle, ended[0])
+    logs = {jobid: events(handle, jobid) for jobid in ended}
+    commit(handle)
+    lives.end()
+    handle = lives.begin()
+    stats = handle.rpc("job-manager.stats-get").get()
+    assert (stats["active_jobs"], stats["inactive_jobs"]) == (1, MANY - 1)
+    assert {jobid: events(handle, jobid) for jobid in ended} == logs
+    assert handle.rpc("job-manager.purge", {"age_limit": -1, "num_limit": MANY - 3, "batch": 10, "force": True}).get()
+    with pytest.raises(OSError, match="unknown"):
+        events(handle, ended[1])
+    assert names(handle, ended[2])[-1] == "clean"
+    # Those that may be waited for still may, in that order.
+    for jobid in ended[2:5]:
+        waited = handle.rpc("job-manager.wait", {"id": -1}).get()
+        assert (waited["id"], waited["success"], waited["errstr"][:28]) == (
+            jobid,
+            False,
+            "Fatal exception type=cancel ",
+        )
+    listed = handle.rpc("job-manager.list", {"max_entries": 0}).get()["jobs"]
+    assert [job["id"] for job in listed] == [ids[MANY // 2 - 1], *ended[5:]]
+    assert (listed[1]["state"], listed[1]["urgency"], listed[1]["userid"]) == (State.INACTIVE, 0, os.getuid())
+
+
+def test_what_is_no_job_is_no_obstacle(lives: Lives) -> None:
+    handle = lives.begin()
+    jobid = submit(handle, "true", urgency=0)
+    values = {
+        "job_stray": "",
+        "job_x_y_z_1": "",
+        "job_x_y_z_d_e": "",
+        "job_0000_0000_value": "",
+        f"{jobid.kvs}.more": "",
+    }
+    commit(handle, **values)
+    lives.end()
+    handle = lives.begin()
+    assert names(handle, jobid)[0] == "submit"
+    broker = lives.broker.broker
+    log = lives.broker.call(lambda: b"".join(broker.log.ring))
+    assert b"job.stray is no directory" in log
+    assert b"job.x.y.z.d is not the directory of a job" in log
+    assert b"job.0000.0000.value is no directory" in log
+
+
+def test_a_job_whose_log_is_lost_is_put_aside(lives: Lives) -> None:
+    handle = lives.begin()
+    good, bad = submit(handle, "true", urgency=0), submit(handle, "true", urgency=0)
+    ref = "sha1-" + 40 * "0"
+    op = {"key": f"{bad.kvs}.eventlog", "flags": 0, "dirent": {"ver": 1, "type": "valref", "data": [ref]}}
+    handle.rpc("kvs.commit", {"namespace": "primary", "flags": 4, "ops": [op]}).get()
+    lives.end()
+    handle = lives.begin()
+    assert [job["id"] for job in handle.rpc("job-manager.list", {"max_entries": 0}).get()["jobs"]] == [good]
+    assert JobspecV1(**json.loads(lookup(handle, f"job-lost+found.job.{bad.f58plain}.jobspec"))).tasks
 
 
 def test_replaying_a_log() -> None:
