@@ -24,6 +24,10 @@ _digits = bytes.maketrans(b"123456789", b"000000000")
 _SHORTEST_SUSPECT = len('{"a":}') + 6
 _INT64 = 1 << 63
 
+#: Text that is longer is looked at less closely where that will do; and how many strings in it are few.
+_LONG = 16 << 10
+_FEW = 64
+
 #: Levels of nesting that a payload may have. Whoever reads it, or sends it on, walks through it by recursion: what
 #: could be decoded just so would fail them.
 _DEPTH = 256
@@ -59,10 +63,33 @@ def check_value(text: bytes, value: Any, depth: int = _DEPTH) -> None:
 
     That is what is nested more than `depth` levels deep, integers beyond 64 bits, NULs in keys.
     """
+    if len(text) > _LONG:
+        text = _outside_strings(text)
     if len(text) > 2 * depth:
         _check_depth(text, depth)
     if len(text) >= _SHORTEST_SUSPECT and _suspicious(text):
         _check(value)
+
+
+def _outside_strings(text: bytes) -> bytes:
+    """What is outside of the strings in JSON text, if those are few and plain; else all of it.
+
+    That is all that has to be looked at: a commit of a long value is nearly nothing else.
+    """
+    if b"\\" in text:
+        return text
+    pieces = []
+    end = -1
+    for _ in range(_FEW):
+        start = text.find(b'"', end + 1)
+        if start < 0:
+            pieces.append(text[end + 1 :])
+            return b"".join(pieces)
+        pieces.append(text[end + 1 : start])
+        end = text.find(b'"', start + 1)
+        if end < 0:
+            break
+    return text
 
 
 def _suspicious(text: bytes) -> bool:
@@ -112,12 +139,13 @@ def decode(message: Message, kind: type[T]) -> T:
     text = _text(message)
     try:
         value: T = _decoder(cast(Hashable, kind)).decode(text)
+        plain = _outside_strings(text) if len(text) > _LONG else text
         # What the type has no field for was skipped so far, and may be wrong as well.
-        everything = _object(text) if _suspicious(text) else None
+        everything = _object(text) if _suspicious(plain) else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise OSError(errno.EPROTO, f"bad payload of {message.topic}: {exc}") from None
-    if len(text) > 2 * _DEPTH:
-        _check_depth(text)
+    if len(plain) > 2 * _DEPTH:
+        _check_depth(plain)
     if everything is not None:
         _check(everything)
     return value

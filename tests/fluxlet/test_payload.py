@@ -90,6 +90,30 @@ def test_wrong_type_of_a_key_is_refused(payload: str) -> None:
     assert caught.value.errno == errno.EPROTO
 
 
+_DEEP = "[" * 300 + "]" * 300
+
+
+@pytest.mark.parametrize("text", ["x" * 20_000, "\\\\" * 10_000, '","'.join(["y" * 300] * 100)])
+def test_long_text_is_looked_at_as_closely_as_short_text(text: str) -> None:
+    texts = f'["{text}"]'
+    for bad in (
+        f'{{"more":{texts},"text":"a","extra":9223372036854775808}}',
+        f'{{"text":"a","number":9223372036854775808,"more":{texts}}}',
+        f'{{"more":{texts},"text":"a","\\u0000":1}}',
+        f'{{"text":"a","extra":{_DEEP},"more":{texts}}}',
+        f'{{"text":"a","more":{texts}',
+    ):
+        with pytest.raises(OSError, match=r".") as caught:
+            decode(request(bad.encode() + b"\0"), Example)
+        assert caught.value.errno == errno.EPROTO
+        with pytest.raises(OSError, match=r".") as caught:
+            read_object(request(bad.encode() + b"\0"))
+        assert caught.value.errno == errno.EPROTO
+    for good in (f'{{"text":"a","more":{texts},"m":"{_DEEP}"}}', f'{{"m":"{"9" * 20_000}","more":{texts},"text":"a"}}'):
+        assert decode(request(good.encode() + b"\0"), Example) == Example("a")
+        assert read_object(request(good.encode() + b"\0"))["text"] == "a"
+
+
 def test_refusal_names_the_field() -> None:
     with pytest.raises(OSError, match="number"):
         decode(request(b'{"text":"a","number":"1"}\0'), Example)
