@@ -116,6 +116,20 @@ def encode(message: Message) -> bytes:
     )
 
 
+def encode_around(message: Message, size: int) -> tuple[bytes, bytes]:
+    """What comes before and behind a payload of `size` bytes, more than 254, in the frame of a message.
+
+    For payloads that are not in one piece. Raises as `encode`.
+    """
+    empty = message.copy(payload=False)
+    empty.raw, empty.flags = b"", empty.flags | _FLAG_PAYLOAD
+    frame = encode(empty)
+    (length,) = _unpack_length(frame, 4)
+    # The size of an empty payload is one byte, a long one's are five.
+    head = (MAGIC, _four(length + 4 + size), frame[PREFIX_SIZE : -MIN_BODY - 1], b"\xff", _four(size))
+    return b"".join(head), frame[-MIN_BODY:]
+
+
 def encode_request(topic: bytes, raw: bytes | None, nodeid: int, matchtag: int, flags: int) -> bytes:
     """``encode(Message.request(topic, raw, nodeid, matchtag, flags))``, without the message."""
     head = _SIZE[len(topic)] if len(topic) < 255 else _size(len(topic))

@@ -37,6 +37,7 @@ from flux.reactor import FdEvent, Reactor, Timer
 from flux.wire import DEFAULT_LIMIT, Framer, encode
 from fluxlet.broker.clients import Client, Clients
 from fluxlet.broker.configuration import ConfigError
+from fluxlet.broker.long_response import LongResponse
 from fluxlet.broker.router import Delivery
 from fluxlet.broker.writer import Writer
 from fluxlet.config_table import read_size, read_table
@@ -108,6 +109,9 @@ class Connection(Client, Writer):
 
     def deliver(self, message: Message) -> None:
         """Queues a message for the client; it is written when the loop is about to wait."""
+        if message.__class__ is LongResponse:
+            self._deliver_long(message)
+            return
         # An event goes to many clients in turn: it is encoded for the first of them.
         frame = encode(message) if message._type != FLUX_MSGTYPE_EVENT else self.server.event_frame(message)
         self.sent += 1
@@ -115,13 +119,27 @@ class Connection(Client, Writer):
         if not out:
             self.server.dirty.append(self)
         elif self.out_size + len(frame) > self.limits.queue:
-            self.server.drop(
-                self,
-                f"it does not read, and more than {self.limits.queue} bytes wait for it ([connector-local] sendq-max)",
-            )
+            self.server.drop(self, self._too_much())
             return
         out.append(frame)
         self.out_size += len(frame)
+
+    def _deliver_long(self, message: LongResponse) -> None:
+        """Queues what is not in one piece."""
+        frame = message.frame()
+        size = sum(map(len, frame))
+        self.sent += 1
+        if not self.out:
+            self.server.dirty.append(self)
+        elif self.out_size + size > self.limits.queue:
+            self.server.drop(self, self._too_much())
+            return
+        self.out += frame
+        self.out_size += size
+
+    def _too_much(self) -> str:
+        queue = self.limits.queue
+        return f"it does not read, and more than {queue} bytes wait for it ([connector-local] sendq-max)"
 
     def _on_event(self, fd: int, revents: int) -> None:
         if revents != FLUX_POLLIN:

@@ -13,6 +13,8 @@ from flux.reactor import FdEvent
 
 #: Frames from this size on are written by themselves.
 _LARGE = 65536
+#: Bytes that are written in a row: who reads as fast as we write must not keep the others waiting.
+_SHARE = 1 << 20
 
 
 class Writer:
@@ -31,11 +33,13 @@ class Writer:
         self.event = event
 
     def flush(self) -> None:
-        """Writes what is queued, as far as the socket takes it."""
+        """Writes what is queued, as far as the socket takes it, or its share."""
+        left = _SHARE
         while out := self.out:
             # Small frames go out together; a large one is not copied for that.
             alone = len(out) == 1 or len(out[0]) >= _LARGE
-            data = out[0] if alone else b"".join(out)
+            count = 1 if alone else len(out) if self.out_size <= _SHARE else _first(out)
+            data = out[0] if alone else b"".join(out[:count])
             try:
                 sent = self._send(data)
             except BlockingIOError:
@@ -45,13 +49,12 @@ class Writer:
                 out.clear()
                 self.out_size = 0
                 break
-            if alone:
-                del out[0]
-            else:
-                out.clear()
+            del out[:count]
             self.out_size -= sent
+            left -= sent
             if sent < len(data):
                 out.insert(0, memoryview(data)[sent:])
+            if sent < len(data) or (left <= 0 and out):
                 if not self.blocked:
                     self.blocked = True
                     self.event.set_events(FLUX_POLLIN | FLUX_POLLOUT)
@@ -59,3 +62,13 @@ class Writer:
         if self.blocked:
             self.blocked = False
             self.event.set_events(FLUX_POLLIN)
+
+
+def _first(frames: list[bytes | memoryview]) -> int:
+    """How many of many frames to write together."""
+    size = 0
+    for count, frame in enumerate(frames, 1):
+        size += len(frame)
+        if size >= _LARGE:
+            return count
+    return len(frames)

@@ -21,6 +21,7 @@ import flux.kvs
 from flux.constants import FLUX_KVS_STREAM, FLUX_KVS_TREEOBJ, FLUX_KVS_WATCH, FLUX_KVS_WATCH_APPEND, FLUX_RPC_STREAMING
 from flux.rpc import RPC
 from fluxlet.broker.local_server import Connection
+from fluxlet.modules.job_info.lookup import Lookup, Text
 from fluxlet.modules.job_info.pieces import Blob, Taken
 from fluxlet.modules.job_info.watch import End, Source, Watch
 
@@ -208,3 +209,63 @@ def test_what_has_been_taken_is_told_from_what_has_not() -> None:
     assert not taken.begins([a])
     assert not taken.begins([b, a, c])
     assert not taken.begins([a, c, b])
+
+
+# Lookups of what is long.
+
+
+def look_up(handle: flux.Flux, jobid: int, *keys: str) -> RPC:
+    return handle.rpc("job-info.lookup", {"id": jobid, "keys": list(keys), "flags": 0})
+
+
+def test_a_long_value_is_looked_up_in_pieces(thread: BrokerThread, h: flux.Flux) -> None:
+    happen(h, 4, SUBMIT)
+    write(h, key(4, "guest.output"))
+    append(h, key(4, "guest.exec.eventlog"), event("init"))
+    with thread.open() as slow:
+        stopped = look_up(slow, 4, "guest.output", "eventlog", "guest.exec.eventlog")
+        until(lambda: backlog(thread) > MB)
+        found = look_up(h, 4, "guest.exec.eventlog", "guest.output").get()  # nobody waits for who does not read
+        whole = stopped.get()
+        assert whole.pop("eventlog") == json.dumps(SUBMIT) + "\n"
+        assert whole == found
+        assert found["id"] == 4
+        assert found["guest.exec.eventlog"] == json.dumps(event("init")) + "\n"
+        assert found["guest.output"] == "".join(lines(0, LINES))
+    assert error_of(look_up(h, 4, "guest.output", "guest.nosuch").get)[0] == errno.ENOENT
+    assert error_of(look_up(h, 44, "guest.output").get)[0] == errno.ENOENT
+    with thread.open() as gone:
+        look_up(gone, 4, "guest.output")
+    until(lambda: h.rpc("job-info.stats-get", {}).get()["lookups"] == 0)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "é€😀\n".encode() * 9000,
+        b"\xff\xfe\x80\n" * 9000,
+        b'"\\\x01\x1f\x7f\t\r\n' * 9000,
+        b"x" * 20_000 + "€".encode() + b"\0 what is behind a NUL",
+        b"a" * 16_383 + "€".encode(),
+        b"ends within a character \xe2\x82",
+    ],
+)
+def test_text_in_pieces_is_the_text(value: bytes) -> None:
+    text = Text()
+    for at in range(0, len(value), 1000):
+        text.add(value[at : at + 1000])
+    text.add(b"", final=True)
+    found = b'"' + b"".join(text.pieces) + b'"'
+    expected = value.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    assert json.loads(found.decode("utf-8", "surrogateescape")) == expected
+    assert text.size == len(found) - 2
+
+
+def test_what_is_too_long_for_a_message_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fluxlet.modules.job_info.lookup._MOST", 1000)
+    lookup = Lookup(1, ["guest.output"], 0, None, lambda userid: None)
+    lookup.known = True
+    assert lookup.wanted() == ["guest.output"]
+    lookup.add("guest.output", b"x" * 2000)
+    assert lookup.found("guest.output", b"", 0, None)
+    assert error_of(lookup.answer)[0] == errno.EOVERFLOW

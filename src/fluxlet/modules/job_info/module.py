@@ -29,6 +29,7 @@ from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.content.digest import Hash
 from fluxlet.modules.job_info.lookup import CURRENT, JSON_DECODE, Lookup
+from fluxlet.modules.job_info.lookups import Lookups
 from fluxlet.modules.job_info.pieces import Blob, Pieces, Taken, blobs_of
 from fluxlet.modules.job_info.reading import Outcome, follow, lookup_payload, namespace_payload, outcome, quoted
 from fluxlet.modules.job_info.update import Update
@@ -90,9 +91,9 @@ class JobInfo(Service):
         self._owners: OrderedDict[int, int] = OrderedDict()
         self._watches: dict[int, _Open] = {}  # by id() of the request
         self._updates: dict[tuple[int, str], Update] = {}
-        self._lookups = 0
         super().__init__(handle, broker, *args)
         self._pace = Pace(self)
+        self._lookups = Lookups(self, self._pace)
         self._hash = Hash(broker.attributes.visible.get("content.hash", "sha1"))
 
     def stop_service(self) -> None:
@@ -101,6 +102,7 @@ class JobInfo(Service):
         for opened in list(self._watches.values()):
             self._stop_reading(opened)
             self.handle.respond_error(opened.request, errno.ENOSYS)
+        self._lookups.stop()
         for update in list(self._updates.values()):
             update.stop()
             for request in update.requests:
@@ -156,31 +158,11 @@ class JobInfo(Service):
         may_read = self._check(msg, jobid, "access is restricted to job/instance owner")
         lookup = Lookup(jobid, keys, flags, may_read, lambda userid: self.remember(jobid, userid))
         lookup.known = jobid in self._owners
-        directory = fluid.kvs(jobid)
-        wanted = lookup.wanted()
-        self._lookups += 1
-        if not wanted:
-            self._looked_up(msg, lookup)
-        for key in wanted:
-            self.fetch(f"{directory}.{key}", partial(self._found, msg, lookup, key))
+        self._lookups.begin(msg, jobid, lookup)
 
     def fetch(self, key: str, then: Callable[[RpcState], None]) -> None:
         """Looks a key of the primary namespace up."""
         self.ask(b"kvs.lookup", lookup_payload(key), then)
-
-    def _found(self, msg: Message, lookup: Lookup, key: str, state: RpcState) -> None:
-        found = outcome(state)
-        if lookup.found(key, found.value, found.errnum, found.text):
-            self._looked_up(msg, lookup)
-
-    def _looked_up(self, msg: Message, lookup: Lookup) -> None:
-        self._lookups -= 1
-        try:
-            answer = lookup.answer()
-        except OSError as exc:
-            self.handle.respond_error(msg, exc.errno or errno.EIO, exc.strerror)
-        else:
-            self.handle.respond(msg, answer)
 
     # Watching eventlogs.
 
@@ -371,6 +353,7 @@ class JobInfo(Service):
             if sender(opened.request) == gone:
                 self._stop_reading(opened)
                 del self._watches[id(opened.request)]
+        self._lookups.disconnect(gone)
         self._pace.gone(msg)
         for update in list(self._updates.values()):
             for request in list(update.requests):
@@ -383,5 +366,5 @@ class JobInfo(Service):
         guests = sum(opened.watch.guest for opened in self._watches.values())
         watchers = sum(opened.reading is not None for opened in self._watches.values()) + len(self._updates)
         update_watchers = sum(len(update.requests) for update in self._updates.values())
-        stats = {"lookups": self._lookups, "watchers": watchers, "guest_watchers": guests}
+        stats = {"lookups": self._lookups.count, "watchers": watchers, "guest_watchers": guests}
         self.handle.respond(msg, {**stats, "update_lookups": 0, "update_watchers": update_watchers})
