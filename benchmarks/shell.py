@@ -6,6 +6,7 @@ their CPU time stands beside the rates: the machines that run this are shared.
 
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -43,8 +44,20 @@ def run_all(handle, jobspec, count):
     return count / (time.perf_counter() - start)
 
 
+def bare_spawn(count=300):
+    """What the system takes for `true`, one after the other, with nothing around it: (own, of children) in us."""
+    path = shutil.which("true")
+    before = os.times()
+    for _ in range(count):
+        os.waitpid(os.posix_spawn(path, ["true"], os.environ), 0)
+    after = os.times()
+    own = after.user + after.system - before.user - before.system
+    children = after.children_user + after.children_system - before.children_user - before.children_system
+    return own * 1e6 / count, children * 1e6 / count
+
+
 def exec_true(count=1000):
-    """Real jobs, `true`, one core each: end to end."""
+    """Real jobs, `true`, one core each: end to end. Beside them, what no Flux can do without."""
     handle = flux.Flux()
     jobspec = flux.job.JobspecV1.from_command(["true"])
     run_all(handle, jobspec, 20)
@@ -56,6 +69,10 @@ def exec_true(count=1000):
         own, children = cpu_us(shell)
         found["shell_cpu_us"] = (own - before[1][0]) / count
         found["true_cpu_us"] = (children - before[1][1]) / count
+    spawn, true = bare_spawn()
+    found["bare_spawn_us"], found["bare_true_us"] = spawn, true
+    if shell:
+        found["over_bare"] = (found["shell_cpu_us"] + found["true_cpu_us"]) / (spawn + true)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -11,6 +12,8 @@ def main() -> int:
     from fluxlet.shell.keeper import split
 
     split()
+    # What is imported and made at the start stays: collecting it over and over again would be for nothing.
+    gc.disable()
     from flux.core.msgspec_import import load_msgspec
 
     load_msgspec()

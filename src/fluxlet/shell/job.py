@@ -345,6 +345,13 @@ class Job:
             self._pmi = PmiService(self)
         return self._pmi
 
+    def pmi_line(self, task: Task, line: str) -> None:
+        """A task says something to PMI."""
+        try:
+            self.pmi.line(task, line)
+        except ShellError as exc:
+            self.fail(exc)
+
     # What tasks do.
 
     def task_exited(self, task: Task, status: int) -> None:

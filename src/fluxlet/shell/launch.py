@@ -177,14 +177,7 @@ def _with_pmi(job: Job, task: Task, actions: list[tuple[Any, ...]], theirs: list
     own, child = socket.socketpair()
     fd = child.detach()
     theirs.append(fd)
-
-    def on_line(line: str) -> None:
-        try:
-            job.pmi.line(task, line)
-        except ShellError as exc:
-            job.fail(exc)
-
-    task.pmi = PmiLink(job.server.reactor, own, on_line)
+    task.pmi = PmiLink(task, own)
     # The child's number is one that none of what is still to be handed over has.
     number = max(theirs) + 1
     actions.append((os.POSIX_SPAWN_DUP2, fd, number))

@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import socket
@@ -211,10 +212,9 @@ class ShellServer:
             return
         raw = state.value.raw or b"{}\0"
         commands = _decode_commands(raw[:-1])
-        for start in commands.jobs:
-            self._starting.append(start)
+        self._starting.extend(commands.jobs)
         if self._starting and not self._launch.active:
-            self._launch.start()
+            self._launch_some()  # one now, the others after the next look at who else has something to do
         for jobid in commands.go:
             job = self.jobs.get(jobid)
             if job is not None and not job.started and not job.failed:
@@ -383,6 +383,8 @@ def serve(uri: str, token: str) -> int:
         handle.log_set_appname("job-shell")
         server = ShellServer(handle, token)
         server.start()
+        gc.freeze()
+        gc.enable()
         server.reactor.run()
         if tls.exception is not None:
             raise tls.exception

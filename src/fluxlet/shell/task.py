@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flux.constants import FLUX_POLLIN, FLUX_POLLOUT
@@ -166,21 +165,20 @@ class Stdin:
 
 
 class PmiLink:
-    """The PMI connection of a task, at our end."""
+    """The PMI connection of a task, at our end. Most tasks never use it."""
 
-    __slots__ = ("_event", "_lines", "_on_line", "_reactor", "sock")
+    __slots__ = ("_event", "_lines", "_task", "sock")
 
-    def __init__(self, reactor: Reactor, sock: socket.socket, on_line: Callable[[str], None]) -> None:
-        self._reactor = reactor
+    def __init__(self, task: Task, sock: socket.socket) -> None:
+        self._task = task
         self.sock = sock
-        self._on_line = on_line
-        self._lines = LineReader()
+        self._lines: LineReader | None = None
         self._event: FdEvent | None = None
 
-    def watch(self) -> None:
+    def watch(self, reactor: Reactor) -> None:
         """From here on the task is answered."""
         if self._event is None and self.sock.fileno() >= 0:
-            self._event = self._reactor.fd(self.sock.fileno(), FLUX_POLLIN, lambda fd, revents: self.read())
+            self._event = reactor.fd(self.sock.fileno(), FLUX_POLLIN, lambda fd, revents: self.read())
             self._event.start()
 
     def read(self) -> None:
@@ -194,8 +192,10 @@ class PmiLink:
         if not data:
             self.close()
             return
+        if self._lines is None:
+            self._lines = LineReader()
         for line in self._lines.take(data):
-            self._on_line(line)
+            self._task.job.pmi_line(self._task, line)
 
     def send(self, text: str) -> None:
         """Answers. A task that has asked and does not read is at fault, and loses its connection."""
@@ -249,7 +249,7 @@ class Task:
         for stream in self.streams:
             stream.watch(reactor)
         if self.pmi is not None:
-            self.pmi.watch()
+            self.pmi.watch(reactor)
 
     def wrote(self, stream: str, data: bytes) -> None:
         """It has written."""

@@ -23,6 +23,7 @@ class TmpDirs:
 
     def __init__(self, rundir: str) -> None:
         self._rundir = rundir
+        self._prefix = f"{rundir}/jobtmp.spare-{os.getpid()}-"
         self._spare: list[str] = []
         self._count = 0
 
@@ -52,7 +53,7 @@ class TmpDirs:
         with suppress(OSError):
             if len(self._spare) < _SPARE and path.startswith(self._rundir) and not os.listdir(path):
                 self._count += 1
-                spare = f"{self._rundir}/jobtmp.spare-{os.getpid()}-{self._count}"
+                spare = f"{self._prefix}{self._count}"
                 os.chmod(path, 0o700)
                 os.rename(path, spare)
                 self._spare.append(spare)
