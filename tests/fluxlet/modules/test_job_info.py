@@ -17,17 +17,28 @@ import flux.job
 import flux.kvs
 from flux.constants import FLUX_RPC_STREAMING
 from flux.rpc import RPC
+from fluxlet.modules.job_info import live
 from fluxlet.modules.job_info.module import JobInfo
 from fluxlet.modules.job_info.watch import End, Source, Watch
 
 JOB = 5553258496
 
 
+@pytest.fixture(scope="module", params=["short", "long"])
+def thread(request: pytest.FixtureRequest) -> Iterator[BrokerThread]:
+    """Main eventlogs are followed where they are committed, or as on other ranks, by way of kvs-watch."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "long":
+            patch.setattr(live, "follow", lambda broker, key, pieces: None)
+        started = BrokerThread()
+        yield started
+        started.stop()
+
+
 @pytest.fixture(scope="module")
-def thread() -> Iterator[BrokerThread]:
-    started = BrokerThread()
-    yield started
-    started.stop()
+def jobids() -> Iterator[int]:
+    """Ids of jobs that no other test uses."""
+    return iter(range(1000, 2000))
 
 
 @pytest.fixture
@@ -129,6 +140,48 @@ def test_the_main_eventlog_ends_with_clean(h: flux.Flux) -> None:
     happen(h, 21, event("finish", status=0), event("clean"), event("late"))
     assert all_told(rpc) == ["finish", "clean", errno.ENODATA]
     assert all_told(watch(h, 21, flags=2)) == ["submit", "validate", "finish", "clean", None, errno.ENODATA]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_what_is_overwritten_or_unlinked_is_the_end_of_a_watch(h: flux.Flux, jobids: Iterator[int], long: bool) -> None:
+    jobid = next(jobids)
+    happen(h, jobid, SUBMIT)
+    happen(h, jobid, event("validate"))
+    rpc = watch(h, jobid)
+    assert [told(rpc), told(rpc)] == ["submit", "validate"]
+    flux.kvs.put(h, key(jobid, "eventlog"), "x" * (1000 if long else 1))
+    flux.kvs.commit(h)
+    with pytest.raises(OSError, match="illegal append of zero bytes") as error:
+        rpc.get()
+    assert error.value.errno == errno.EINVAL
+    flux.kvs.put_unlink(h, key(jobid, "eventlog"))
+    flux.kvs.commit(h)
+    happen(h, jobid, SUBMIT)
+    rpc = watch(h, jobid)
+    assert told(rpc) == "submit"
+    flux.kvs.put_unlink(h, key(jobid, "eventlog"))
+    flux.kvs.commit(h)
+    assert told(rpc) == errno.ENOENT
+
+
+def test_keys_with_dots_that_mean_nothing_are_followed(h: flux.Flux, jobids: Iterator[int]) -> None:
+    jobid = next(jobids)
+    happen(h, jobid, SUBMIT)
+    rpc = watch(h, jobid)
+    append(h, key(jobid, "eventlog").replace(".", "..") + ".", event("clean"))
+    assert all_told(rpc) == ["submit", "clean", errno.ENODATA]
+
+
+def test_many_watch_one_job_and_leave_nothing_behind(thread: BrokerThread, h: flux.Flux, jobids: Iterator[int]) -> None:
+    jobid = next(jobids)
+    happen(h, jobid, SUBMIT)
+    watches = [watch(h, jobid, path) for path in ("eventlog", "eventlog", "guest.output") for _ in range(3)]
+    watches[0].cancel()
+    happen(h, jobid, event("exception", type="cancel", severity=0), event("clean"), event("late"))
+    assert all_told(watches[0])[-1] == errno.ENODATA
+    for rpc in watches[1:]:
+        assert all_told(rpc)[:-1] in ([], ["submit", "exception", "clean"])
+    assert not thread.broker.modules["kvs"].instance.taps
 
 
 def test_a_line_may_come_in_pieces(h: flux.Flux) -> None:

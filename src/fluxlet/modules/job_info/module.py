@@ -28,6 +28,7 @@ from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.content.digest import Hash
+from fluxlet.modules.job_info import live
 from fluxlet.modules.job_info.lookup import CURRENT, JSON_DECODE, Lookup
 from fluxlet.modules.job_info.lookups import Lookups
 from fluxlet.modules.job_info.pieces import Blob, Pieces, Taken, blobs_of
@@ -82,6 +83,7 @@ class _Open:
         self.reading: RpcState | None = None
         self.hook: Callable[[], None] | None = None
         self.pieces: Pieces | None = None
+        self.tap: live.Tap | None = None
 
 
 class JobInfo(Service):
@@ -217,6 +219,8 @@ class JobInfo(Service):
             namespace, key = f"job-{opened.jobid}", path.removeprefix("guest.")
         else:
             key = f"{directory}.{'eventlog' if source is Source.START else path}"
+            if (path == "eventlog" or source is Source.START) and self._tap(opened, key, pieces, action.sentinel):
+                return
         flags = _APPEND
         flags |= FLUX_KVS_WAITCREATE if action.waitcreate else 0
         flags |= FLUX_KVS_WATCH_INITIAL_SENTINEL if action.sentinel else 0
@@ -232,6 +236,15 @@ class JobInfo(Service):
         if source is Source.GUEST and action.waitcreate:
             # That would wait for a namespace, too, and this one may just have been removed.
             self.ask(b"kvs.getroot", namespace_payload(namespace), partial(self._checked, pieces))
+
+    def _tap(self, opened: _Open, key: str, pieces: Pieces, sentinel: bool) -> bool:
+        """Follows a main eventlog the short way; False if there is none."""
+        followed = live.follow(self.broker, key, pieces)
+        if followed is None:
+            return False
+        opened.tap, there = followed
+        pieces.add(Blob(b"", there), *([Outcome(b"", sentinel=True)] if sentinel else []))
+        return True
 
     @staticmethod
     def _checked(pieces: Pieces, state: RpcState) -> None:
@@ -297,6 +310,9 @@ class JobInfo(Service):
                 state.remove_hook(opened.hook)
             if not state.done:
                 kvs_rpc.cancel_lookup(state)
+        tap, opened.tap = opened.tap, None
+        if tap is not None:
+            tap.close()
         pieces, opened.pieces = opened.pieces, None
         if pieces is not None:
             pieces.stop()
@@ -364,7 +380,8 @@ class JobInfo(Service):
     def stats_get(self, msg: Message) -> None:
         """Answers with how much is under way. For the instance owner."""
         guests = sum(opened.watch.guest for opened in self._watches.values())
-        watchers = sum(opened.reading is not None for opened in self._watches.values()) + len(self._updates)
+        opened = self._watches.values()
+        watchers = sum(one.reading is not None or one.tap is not None for one in opened) + len(self._updates)
         update_watchers = sum(len(update.requests) for update in self._updates.values())
         stats = {"lookups": self._lookups.count, "watchers": watchers, "guest_watchers": guests}
         self.handle.respond(msg, {**stats, "update_lookups": 0, "update_watchers": update_watchers})

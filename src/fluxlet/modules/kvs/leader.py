@@ -38,6 +38,7 @@ from fluxlet.modules.kvs.module import Kvs
 from fluxlet.modules.kvs.near import deaf_watchers, near_content
 from fluxlet.modules.kvs.requests import NamespaceCreateRequest, NamespaceRemoveRequest, RelayRequest
 from fluxlet.modules.kvs.space import PRIMARY, Commit, Space
+from fluxlet.modules.kvs.taps import Taps
 from fluxlet.modules.kvs.transaction import Transaction
 from fluxlet.modules.kvs.walker import Run
 from fluxlet.payload import decode, read_object
@@ -86,6 +87,7 @@ class Leader(Kvs):
                 raise OSError(errno.EINVAL, f"{arg}: unknown argument")
         self._period = _period(broker.config)
         super().__init__(handle, broker, *args)
+        self.taps = Taps()
         self._ready: dict[Space, None] = {}  # those whose queues are to be looked at
         self._going: dict[str, None] = {}  # names that are still taken
         self._closed = False  # no more commits are taken
@@ -175,6 +177,7 @@ class Leader(Kvs):
             for commit in space.queue:
                 self._refuse(space, [commit], OSError(errno.ENOSYS, None))
             space.queue.clear()
+        self.taps.end(OSError(errno.ENOSYS, None))
         super().stop_service()
 
     # Commits.
@@ -308,6 +311,8 @@ class Leader(Kvs):
         transaction.keep()
         space.root = root
         space.seq += 1
+        if self.taps and space.name == PRIMARY:
+            self.taps.committed(commits)
         self._publish(
             space.name,
             "setroot",
