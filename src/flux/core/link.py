@@ -208,4 +208,9 @@ def _after_fork() -> None:
                 view._reactor.descriptors.rebuild()
 
 
+def forget_all() -> None:
+    """In a forked child that begins anew, and has closed all that it has inherited."""
+    _links.clear()
+
+
 os.register_at_fork(after_in_child=_after_fork)

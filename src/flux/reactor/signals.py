@@ -110,6 +110,11 @@ def unsubscribe(reactor: Reactor, signum: int) -> None:
     _uninstall(signum, subscription)
 
 
+def forget_all() -> None:
+    """In a forked child that begins anew: signals are no business of the reactors that it has inherited."""
+    _subscriptions.clear()
+
+
 def begin_interruptible(run: InterruptibleRun) -> None:
     """From now on SIGINT goes to `run` (main thread only). Always to be followed by `end_interruptible`."""
     # Listed before the handler is there: the handler takes itself out when it finds nobody to serve.

@@ -42,10 +42,9 @@ class Child:
         inherit: tuple[int, int],
         ended: Callable[[int], None],
     ) -> None:
-        if guardian is not None:
-            guardian.add_starting(environ["FLUX_URI"])
-        try:
-            pid = os.posix_spawn(
+
+        def start() -> int:
+            return os.posix_spawn(
                 path,
                 list(argv),
                 environ,
@@ -57,6 +56,37 @@ class Child:
                 setsigmask=[],
                 setsigdef=DEFAULT_SIGNALS,
             )
+
+        self._start(reactor, guardian, environ, start, ended)
+
+    @classmethod
+    def forked(
+        cls,
+        reactor: Reactor,
+        guardian: Guardian | None,
+        main: Callable[[], int],
+        environ: Mapping[str, str],
+        ended: Callable[[int], None],
+    ) -> Child:
+        """One that is a copy of the broker and runs `main` (`fluxlet.broker.forked`). Raises OSError as above."""
+        from fluxlet.broker.forked import fork
+
+        child = cls.__new__(cls)
+        child._start(reactor, guardian, environ, lambda: fork(main, environ), ended)
+        return child
+
+    def _start(
+        self,
+        reactor: Reactor,
+        guardian: Guardian | None,
+        environ: Mapping[str, str],
+        start: Callable[[], int],
+        ended: Callable[[int], None],
+    ) -> None:
+        if guardian is not None:
+            guardian.add_starting(environ["FLUX_URI"])
+        try:
+            pid = start()
             if guardian is not None:
                 guardian.add_process(pid)
         finally:

@@ -28,9 +28,11 @@ from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.broker.child import Child
+from fluxlet.broker.forked import may_fork
 from fluxlet.broker.program import program_environment
 from fluxlet.payload import decode
 from fluxlet.service import Service, may_end, require_streaming, sender
+from fluxlet.shell.__main__ import main as shell_main
 
 if TYPE_CHECKING:
     from fluxlet.broker.clients import Client
@@ -144,14 +146,22 @@ class JobShell(Service):
         visible = broker.attributes.visible
         environ = program_environment(os.environ, visible["local-uri"], visible.get("jobid"))
         environ["FLUXLET_SHELL_TOKEN"] = self._token
-        argv = [sys.executable, "-P", "-m", "fluxlet.shell"]
-        guardian = broker.life.guardian if broker.life is not None else None
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.child = Child(broker.reactor, guardian, argv[0], argv, environ, (null, 0), self._ended)
+            if broker.life is not None and may_fork():
+                self.child = Child.forked(broker.reactor, broker.life.guardian, shell_main, environ, self._ended)
+            else:
+                self.child = self._new_process(environ)
             self.starts += 1
         except OSError as exc:
             self._lost({"status": 256, "text": f"the job shell cannot be started: {exc.strerror}"})
+
+    def _new_process(self, environ: dict[str, str]) -> Child:
+        """A shell that is no copy of the broker."""
+        argv = [sys.executable, "-P", "-m", "fluxlet.shell"]
+        guardian = self.broker.life.guardian if self.broker.life is not None else None
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return Child(self.broker.reactor, guardian, argv[0], argv, environ, (null, 0), self._ended)
         finally:
             os.close(null)
 

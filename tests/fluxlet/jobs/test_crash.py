@@ -40,8 +40,15 @@ def processes_below(pid: int) -> dict[int, str]:
     return found
 
 
+def comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def shell_of(pid: int) -> int | None:
-    return next((child for child, line in processes_below(pid).items() if "fluxlet.shell" in line), None)
+    return next((child for child in processes_below(pid) if comm(child) == "flux-shell"), None)
 
 
 def eventlog(handle: flux.Flux, jobid: JobID) -> list[dict[str, object]]:
