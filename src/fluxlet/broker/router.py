@@ -225,7 +225,7 @@ class Router:
             if len(found) > 1:  # each once, in order of their first subscriptions
                 matching = set(found)
                 found = [endpoint for endpoint in self._subscriptions if endpoint in matching]
-            if len(self._matches) >= 4096:
+            if len(self._matches) >= 1024:  # those of jobs' namespaces come once, and never again
                 self._matches.clear()
             self._matches[topic] = found
         return found

@@ -111,6 +111,34 @@ def test_directories_where_new_jobs_may_come_stay() -> None:
     assert list(directories.ids) == [8, 9]
 
 
+def test_jobs_that_have_ended_are_packed_and_are_as_they_were() -> None:
+    pasts = Pasts()
+    made = {}
+    for jobid in range(3000):
+        each = job(jobid)
+        names = ("submit", "validate", "depend", "priority", "alloc", "start", "finish", "release", "free", "clean")
+        each.events = [
+            b'{"timestamp":%f,"name":"%b","context":{"n":%d}}' % (1.8e9 + jobid + n / 7, name.encode(), jobid % 3)
+            for n, name in enumerate(names)
+        ]
+        if jobid % 5:
+            each.R = b'{"version":1,"execution":{"R_lite":[{"rank":"%d"}],"starttime":%d}}' % (jobid % 9, jobid)
+        made[jobid] = each
+        pasts.add(each)
+    huge = job(3000)
+    huge.events, huge.R = [b'{"timestamp":1.0,"name":"memo","context":{"x":"%b"}}' % (100_000 * b"y")] * 2, b"{}"
+    made[3000] = huge
+    pasts.add(huge)
+    for jobid, each in made.items():
+        past = pasts.jobs[jobid]
+        assert (past.entries, past.R, past.jobspec) == (each.events, each.R, JOBSPEC)
+        assert past.log == b",".join(each.events)
+    plain = sum(len(b"".join(each.events)) + len(each.R or b"") for each in made.values())
+    assert sum(len(past.packed) for past in pasts.jobs.values()) < plain / 3
+    # A dictionary is that of many.
+    assert len({id(past.dictionary) for past in pasts.jobs.values()}) < 6
+
+
 def test_which_jobs_may_be_purged() -> None:
     pasts = Pasts()
     for jobid in range(10):
