@@ -25,6 +25,13 @@ class _Count:
         if state == INACTIVE:
             self.results[result] += change
 
+    def move(self, job: Job, state: int) -> None:
+        if job.state & LISTED:
+            self.states[job.state] -= 1
+        self.states[state] += 1
+        if state == INACTIVE:  # which it does not leave
+            self.results[job.result] += 1
+
     def told(self) -> dict[str, Any]:
         states = {name: self.states[state] for state, name in _STATES.items()}
         return {
@@ -57,9 +64,10 @@ class Counts:
     def move(self, job: Job, state: int) -> None:
         """A job is about to go into another state."""
         self.changes += 1
-        for count in self._of(job.spec.queue):
-            count.add(job.state, job.result, -1)
-            count.add(state, job.result, 1)
+        self._all.move(job, state)
+        queue = job.spec.queue
+        if queue is not None:
+            self._queues.setdefault(queue, _Count()).move(job, state)
 
     def change_queue(self, job: Job, queue: str | None) -> None:
         """A job is about to go into another queue."""

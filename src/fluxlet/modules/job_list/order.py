@@ -2,7 +2,7 @@
 
 Rules:
 - Whoever goes through jobs slice by slice does not see lists change under his hands: the list of inactive jobs is only
-  ever appended to, or replaced; the others he copies.
+  ever appended to, or replaced; of the others he gets his own.
 - Purged jobs stay in lists, marked, until there are as many of them as of others.
 """
 
@@ -14,33 +14,50 @@ from collections.abc import Callable, Hashable, Iterable
 from fluxlet.modules.job_list.job import Job
 
 _FEW = 1000
+_LOWEST = (float("-inf"), float("-inf"))
 #: Jobs on more nodes than this are few, and on many nodes each: they are looked at whatever node is asked for.
 _WIDE = 64
 
 
 class Ordered:
-    """Active jobs in order of a key, which must not change while a job is in."""
+    """Active jobs in order of a key, which must not change while a job is in.
+
+    Jobs come and go far more often than anybody asks for their order: it is made then, if they did not come in it.
+    """
 
     def __init__(self, key: Callable[[Job], tuple[float, float]]) -> None:
-        self.jobs: list[Job] = []
+        self._jobs: dict[int, Job] = {}
         self._key = key
+        self._highest = _LOWEST  # of the keys so far
+        self._in_order = True
 
     def add(self, job: Job) -> None:
-        """Puts a job in its place, which usually is the end."""
-        jobs, key = self.jobs, self._key
-        if not jobs or key(job) >= key(jobs[-1]):
-            jobs.append(job)
+        """Adds a job."""
+        self._jobs[job.id] = job
+        key = self._key(job)
+        if key >= self._highest:
+            self._highest = key
         else:
-            insort(jobs, job, key=key)
+            self._in_order = False
 
     def remove(self, job: Job) -> None:
         """Takes a job out."""
-        at = bisect_left(self.jobs, self._key(job), key=self._key)
-        assert self.jobs[at] is job
-        del self.jobs[at]
+        del self._jobs[job.id]
+        if not self._jobs:
+            self._highest, self._in_order = _LOWEST, True
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Them, in order; a list of the caller's own."""
+        if not self._in_order:
+            found = sorted(self._jobs.values(), key=self._key)
+            self._jobs = {job.id: job for job in found}
+            self._highest, self._in_order = self._key(found[-1]), True
+            return found
+        return list(self._jobs.values())
 
     def __len__(self) -> int:
-        return len(self.jobs)
+        return len(self._jobs)
 
 
 def _ended(job: Job) -> tuple[float, int]:

@@ -278,7 +278,7 @@ class Table:
         """
         sources: list[list[Job]] = []
         if term.states & PENDING:
-            sources.append(list(self.pending.jobs))
+            sources.append(self.pending.jobs)
         if term.states & RUNNING:
             sources.append(self.running.jobs[::-1])
         if term.states & INACTIVE:
