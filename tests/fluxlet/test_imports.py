@@ -60,6 +60,7 @@ def test_instance_that_runs_no_job_reads_no_more_than_it_needs(environ: dict[str
     found = imported(environ, "start", "env", "-u", "PYTHONPROFILEIMPORTTIME", FLUX, "getattr", "size")
     assert "fluxlet.modules.job_exec.job" in found
     unwanted = {"flux.core.dynamic", "fluxlet.modules.cron.entry", "fluxlet.modules.job_list.table", "_sqlite3"}
+    unwanted |= {"fluxlet.modules.rexec.server", "fluxlet.broker.test_options"}
     assert sorted(found & (HEAVY | unwanted)) == []
 
 

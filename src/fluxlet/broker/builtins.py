@@ -6,10 +6,12 @@ Their code is imported when they are loaded.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flux.brokermod import BrokerModule
     from fluxlet.broker.broker import Broker
 
 #: Name, and where its class is; in order of loading.
@@ -62,7 +64,7 @@ FIRST = ("config", "connector-local", "groups", "rexec", "overlay")
 
 #: Those of LISTED that have nothing to do until they are asked (`fluxlet.broker.sleeping`); the attribute that gives
 #: them something to do.
-SLEEPING = {"cron": "cron.directory", "job-info": None, "job-list": None}
+SLEEPING = {"rexec": None, "cron": "cron.directory", "job-info": None, "job-list": None}
 
 #: The arguments with which rc1 loads them, if the configuration has no others.
 ARGUMENTS = {"cron": ["sync=heartbeat.pulse"]}
@@ -76,7 +78,9 @@ def load_first(broker: Broker) -> None:
     for name in INTERNAL:
         _load(broker, name, INTERNAL, internal=True)
     for name in FIRST:
-        if name in LISTED:
+        if name in SLEEPING:
+            broker.load(name, partial(_make, name), sleeping=True)
+        elif name in LISTED:
             _load(broker, name, LISTED)
 
 
@@ -86,6 +90,12 @@ def load_builtins(broker: Broker) -> None:
     for name in LISTED:
         if name not in FIRST and (not broker.rank or name not in ONLY_RANK_0):
             _load(broker, name, LISTED)
+
+
+def _make(name: str, *args: Any) -> BrokerModule:
+    module, _, cls = LISTED[name].partition(":")
+    made: BrokerModule = getattr(import_module(module), cls)(*args)
+    return made
 
 
 def _load(broker: Broker, name: str, table: dict[str, str], internal: bool = False) -> None:

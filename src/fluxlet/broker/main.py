@@ -402,7 +402,7 @@ def _link_front_end(directory: str, front_end: str | None, leftovers: _Leftovers
 def _become_broker(rank: int) -> None:
     """What a broker's process is like: its name, and as many descriptors as the system lets it have."""
     try:
-        with open("/proc/self/comm", "w", encoding="ascii") as comm:
+        with open("/proc/self/comm", "w", encoding="utf-8") as comm:
             comm.write(f"flux-broker-{rank}")
     except OSError:
         pass  # decoration, and Linux only

@@ -8,10 +8,12 @@ Rules:
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from flux.cli.options import Command, Option, Parsed, UsageError
-from flux.util.durations import parse_fsd
+
+if TYPE_CHECKING:
+    from fluxlet.broker.test_options import TestOptions
 
 # flux broker.
 
@@ -111,7 +113,6 @@ START = Command(
     ),
     see_also=("shutdown", "config", "getattr", "proxy"),
 )
-_CHOICES = {"test-exit-mode": ("any", "leader"), "test-start-mode": ("all", "leader")}
 
 
 class StartOptions:
@@ -171,67 +172,12 @@ def _recovery(target: str, sysconfig: str) -> list[str]:
     return [*(f"-S{setting}" for setting in settings), *more]
 
 
-class TestOptions(NamedTuple):
-    """What `flux start` was told about a test instance.
-
-    Args:
-        size: number of brokers.
-        hosts: the names of their hosts; none: that of this one.
-        exit_timeout: how long the others may live on when one has ended, in seconds.
-        exit_mode: "any" or "leader": whose end counts.
-        start_mode: "all" or "leader": who is started.
-        rundir: the run directory of all of them; None: a new one.
-        cleanup: it is removed in the end although it was there before.
-        clique: how they share hosts: "single", "per-broker", "none", or a taskmap.
-    """
-
-    size: int
-    hosts: tuple[str, ...]
-    exit_timeout: float
-    exit_mode: str
-    start_mode: str
-    rundir: str | None
-    cleanup: bool
-    clique: str
-
-
 def _test_instance(parsed: Parsed) -> TestOptions | None:
-    text = parsed.value("test-size")
-    if text is None:
-        for option in START.options:
-            if option.name.startswith("test-") and parsed.has(option.name):
-                raise _fail(f"--{option.name} only works with --test-size")
-        return None
-    if not text.isascii() or not text.removeprefix("-").isdigit():
-        raise _fail(f"--test-size: '{text}' is not a number")
-    size = int(text)
-    if size <= 0:
-        raise _fail("--test-size argument must be > 0")
-    for name, choices in _CHOICES.items():
-        choice = parsed.value(name)
-        if choice is not None and choice not in choices:
-            raise _fail(f"unknown --{name}: {choice}")
-    hosts: tuple[str, ...] = ()
-    if parsed.has("test-hosts"):
-        from flux.hostlist import Hostlist  # rarely needed
+    if parsed.has("test-size"):
+        from fluxlet.broker.test_options import read  # who wants one broker does not pay for it
 
-        try:
-            hosts = tuple(Hostlist(parsed.value("test-hosts") or ""))
-        except ValueError as exc:
-            raise _fail(f"--test-hosts: {exc}") from None
-        if len(hosts) != size:
-            raise _fail("--test-hosts hostlist has incorrect size")
-    try:
-        timeout = parse_fsd(parsed.value("test-exit-timeout") or "20s")
-    except ValueError:
-        raise _fail("--test-exit-timeout: not a duration") from None
-    return TestOptions(
-        size,
-        hosts,
-        timeout,
-        parsed.value("test-exit-mode") or "any",
-        parsed.value("test-start-mode") or "all",
-        parsed.value("test-rundir"),
-        parsed.has("test-rundir-cleanup"),
-        parsed.value("test-pmi-clique") or "single",
-    )
+        return read(parsed, _fail)
+    for option in START.options:
+        if option.name.startswith("test-") and parsed.has(option.name):
+            raise _fail(f"--{option.name} only works with --test-size")
+    return None

@@ -43,7 +43,8 @@ from fluxlet.overlay.bootstrap.pmi_wire import Lines, PmiError, encode
 if TYPE_CHECKING:
     from flux.core.handle import Flux
     from fluxlet.broker.broker import Broker
-    from fluxlet.broker.options import StartOptions, TestOptions
+    from fluxlet.broker.options import StartOptions
+    from fluxlet.broker.test_options import TestOptions
 
 _SIGNALS = (
     signal.SIGINT,

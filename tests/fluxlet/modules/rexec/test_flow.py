@@ -35,6 +35,7 @@ def rexec(linked: LinkedInstance, rank: int) -> Any:
 
 def test_a_client_of_rank_0_that_does_not_read_stops_a_process_of_rank_1(linked: LinkedInstance) -> None:
     with flux.Flux(f"local://{linked.directory}/local-0") as reader:
+        reader.rpc("rexec.list", nodeid=0).get()  # before it is asked it has no object to look at
         stream = start(reader, "yes", rank=1)
         assert stream.get()["type"] == "started"
         flow, drain = rexec(linked, 1).host.flow, rexec(linked, 0).drain
