@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,3 +212,10 @@ def test_display_value_compares_with_its_kind_only() -> None:
 
 def test_plain_datetime_is_left_to_python() -> None:
     assert field(":%Y", datetime(2021, 6, 10)) == "2021"
+
+
+def test_a_format_with_fields_in_a_spec_is_that_of_str_format() -> None:
+    item = SimpleNamespace(name="job", width=7)
+    assert OutputFormat("{name:>{0.width}}|{width}", headings={"name": "NAME", "width": "WIDTH"}).format(item) == (
+        "{0.name:>{0.width}}|{0.width}".format(item)
+    )

@@ -7,11 +7,12 @@ are left as they are: ``{{id}}`` is for the job's shell to replace.
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flux.cli.base import SubmitBaseCmd
@@ -28,6 +29,8 @@ _MUTABLE = (
     *("output", "error", "log", "log_stderr", "dependency", "taskmap", "requires", "wait_event", "cwd", "flags"),
     *("signal", "rlimit", "add_file"),
 )
+#: Submissions that have been sent and not been answered.
+WINDOW = 500
 #: Seconds between two drawings of the bar.
 _REDRAW = 0.1
 _CC = re.compile(r"(?<!\{)\{cc\}(?!\})")
@@ -69,6 +72,7 @@ class SubmitBulkCmd(SubmitBaseCmd):
         self._logs: dict[str, TextIO] = {}
         self._watcher: Any = None
         self._bar: ProgressBar | None = None
+        self._more: Iterator[None] = iter(())
         self._begun = 0.0
         self._submitted = 0
 
@@ -173,11 +177,17 @@ class SubmitBulkCmd(SubmitBaseCmd):
             self._watcher.add_jobid(jobid, stdout=stdout, stderr=stderr, wait=self._waits_for(args))
 
     def submit_async_with_cc(self, args: Any, cclist: Sequence[str] | None = None) -> None:
-        """Submits a job for each of some ids."""
+        """Submits a job for each of some ids: the first WINDOW now, each of the others when one has been answered."""
+        self._more = self._submissions(args, self.cc_list(args) if cclist is None else cclist)
+        for _ in itertools.islice(self._more, WINDOW):
+            pass
+
+    def _submissions(self, args: Any, ids: Sequence[str]) -> Iterator[None]:
+        """Submits one after the other."""
         differ = any(mentions_id(value) for value in (*[getattr(args, name) for name in _MUTABLE], args.command))
         jobspec: Any = None
         environment: dict[str, str] = {}
-        for cc in self.cc_list(args) if cclist is None else cclist:
+        for cc in ids:
             mine = self._for_id(args, cc) if differ and cc else args
             label = f"cc={cc}: " if cc else ""
             if differ or jobspec is None:
@@ -188,7 +198,12 @@ class SubmitBulkCmd(SubmitBaseCmd):
                 jobspec.environment = {**environment, "FLUX_JOB_CC": cc}
             future = self.submit_async(mine, jobspec)
             if future is not None:
-                future.then(self.submit_cb, mine, label)
+                future.then(self._answered, mine, label)
+            yield
+
+    def _answered(self, future: SubmitFuture, args: Any, label: str) -> None:
+        next(self._more, None)
+        self.submit_cb(future, args, label)
 
     @staticmethod
     def _for_id(args: Any, cc: str) -> Any:

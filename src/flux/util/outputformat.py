@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -225,8 +226,18 @@ class OutputFormat:
         return self._formatted(self._line_format, obj)
 
     def _formatted(self, fmt: str, obj: Any) -> str:
+        formatter = self.formatter()
+        pieces = _pieces(fmt)
         try:
-            return self.formatter().format(fmt, obj)
+            if pieces is None:
+                return formatter.format(fmt, obj)
+            text = []
+            for literal, field, spec, conversion in pieces:
+                text.append(literal)
+                if field is not None:
+                    value = formatter.convert_field(formatter.get_field(field, (obj,), {})[0], conversion)
+                    text.append(formatter.format_field(value, spec))
+            return "".join(text)
         except KeyError as exc:
             raise KeyError(f"Invalid format field {exc} for {type(obj)}") from exc
 
@@ -311,6 +322,23 @@ class OutputFormat:
             print(_cut(line, width))
             if post is not None:
                 post(item)
+
+
+@lru_cache(maxsize=64)
+def _pieces(fmt: str) -> list[tuple[str, str | None, str, str | None]] | None:
+    """A format taken apart, as `string.Formatter.format` does for every object; None for what takes more than that.
+
+    That is fields in specs, fields numbered by where they stand, and what is no format.
+    """
+    pieces = []
+    try:
+        for literal, field, spec, conversion in string.Formatter().parse(fmt):
+            if field is not None and ("{" in (spec or "") or not field or field[0] in ".["):
+                return None
+            pieces.append((literal, field, spec or "", conversion))
+    except ValueError:
+        return None
+    return pieces
 
 
 def _cut(line: str, width: int) -> str:
