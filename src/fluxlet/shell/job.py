@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 from binascii import a2b_base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ from fluxlet.shell.plan import Plan
 from fluxlet.shell.task import Stream, Task
 
 if TYPE_CHECKING:
+    from fluxlet.shell.feeder import Feeder
     from fluxlet.shell.leader import Leader
     from fluxlet.shell.outputfile import OutputFile
     from fluxlet.shell.pmi_service import PmiService
@@ -75,10 +77,11 @@ class Job:
     remote: RemoteOutput | None = None
     duties: Leader | None = None
     terminals: Sequence[Terminal] = ()
-    paused: Sequence[Stream] = ()
+    paused: Sequence[Stream | Terminal] = ()
     slow: Sequence[OutputFile] = ()
     """Those that its output goes to and that have a reader who may take his time."""
     input_fd = -1
+    feeder: Feeder | None = None
     code = 0
     running = 0
     """Tasks that are not done."""
@@ -283,11 +286,18 @@ class Job:
 
     def _open_input(self) -> None:
         path = self.expand(options.text(self.options, "input.stdin.path") or "")
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         try:
-            self.input_fd = os.open(os.path.join(self.cwd, path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            os.set_blocking(self.input_fd, True)
+            fd = os.open(os.path.join(self.cwd, path), flags)
         except OSError as exc:
             raise ShellError(f"error opening input file '{path}': {exc.strerror}", "input") from None
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            from fluxlet.shell.feeder import Feeder
+
+            self.feeder = Feeder(self, fd)
+        else:
+            os.set_blocking(fd, True)
+            self.input_fd = fd
 
     def _make_tmpdir(self) -> None:
         try:
@@ -328,6 +338,8 @@ class Job:
                 self.fail(ShellError(str(exc)))
             self._launch = None
         self.server.fresh(self)
+        if self.feeder is not None and not self.failed:
+            self.feeder.start()
         early, self._early = self._early, ()
         for action in early:
             action()
@@ -594,6 +606,8 @@ class Job:
         )
         if self.input_fd >= 0:
             os.close(self.input_fd)
+        if self.feeder is not None:
+            self.feeder.close()
         if self.tmpdir:
             self.server.tmpdirs.remove(self.tmpdir)
         self.server.forget(self)

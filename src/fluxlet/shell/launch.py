@@ -194,13 +194,19 @@ def _with_terminal(job: Job, task: Task, actions: list[tuple[Any, ...]]) -> None
     wait = interactive and job.leader and task.index == 0
     captured = (lambda data: task.wrote("stdout", data)) if capture else None
 
+    def held(terminal: Terminal) -> bool:
+        if not capture or not job.full:
+            return False
+        job.paused = (*job.paused, terminal)
+        return True
+
     def over() -> None:
         if capture:
             task.ended_stream("stdout")
         if task.done:
             job.task_done(task)
 
-    terminal = Terminal(job.server.connection, task.index, captured, over, wait)
+    terminal = Terminal(job.server.connection, task.index, captured, held, over, wait)
     job.terminals = (*job.terminals, terminal)
     task.terminal = terminal
     # The leader of a session gets the terminal that it opens for its controlling one.

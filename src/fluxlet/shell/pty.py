@@ -33,7 +33,7 @@ class Terminal:
 
     Args:
         captured: called with what the task writes; None: it is not captured.
-        full: whether what is captured has to wait.
+        held: asked before each read; True: it has to wait until `resume`.
         over: called when it has ended: the task, and with `wait` a client that has seen it.
         wait: nothing is read before a client has attached.
     """
@@ -43,12 +43,14 @@ class Terminal:
         connection: Connection,
         index: int,
         captured: Callable[[bytes], None] | None,
+        held: Callable[[Terminal], bool],
         over: Callable[[], None],
         wait: bool,
     ) -> None:
         self._connection = connection
         self.index = index
         self._captured = captured
+        self._held = held
         self._over = over
         self.waiting = wait
         """A client is still to come."""
@@ -81,7 +83,16 @@ class Terminal:
         if self._master >= 0:
             fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def resume(self) -> None:
+        """There is room for what it writes again."""
+        if self._event is not None:
+            self._event.start()
+
     def _readable(self) -> None:
+        if self._held(self):
+            if self._event is not None:
+                self._event.stop()
+            return
         try:
             data = os.read(self._master, _READ_SIZE)
         except BlockingIOError:

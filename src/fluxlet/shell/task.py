@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flux.constants import FLUX_POLLIN, FLUX_POLLOUT
@@ -103,13 +104,15 @@ class Stream:
 class Stdin:
     """stdin of a task, at our end: what does not fit the pipe waits here."""
 
-    __slots__ = ("_event", "_queue", "_reactor", "eof", "fd", "size")
+    __slots__ = ("_event", "_queue", "_reactor", "drained", "eof", "fd", "size")
 
     def __init__(self, reactor: Reactor, fd: int) -> None:
         self._reactor = reactor
         self.fd = fd
         self.eof = False
         self.size = 0
+        self.drained: Callable[[], None] | None = None
+        """Called when nothing waits any more."""
         self._queue: deque[bytes] = deque()
         self._event: FdEvent | None = None
 
@@ -150,6 +153,8 @@ class Stdin:
             self._event = None
         if self.eof:
             self.close()
+        elif self.drained is not None:
+            self.drained()
 
     def close(self) -> None:
         """Lets go of it."""
@@ -162,6 +167,9 @@ class Stdin:
         self._queue.clear()
         self.size = 0
         self.eof = True
+        drained, self.drained = self.drained, None
+        if drained is not None:
+            drained()
 
 
 class PmiLink:

@@ -188,3 +188,65 @@ def test_output_to_a_device(player: JobPlayer) -> None:
     job = player.run(["echo", "x"], to_file("/dev/full"))
     assert player.raised[-1]["note"] == "error writing to an output file: No space left on device"
     assert job.status == 256
+
+
+@pytest.mark.parametrize("options", [{}, {"pty": 1}])
+def test_who_writes_waits_for_a_slow_reader(
+    player: JobPlayer, fifo: tuple[Path, int], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path, fd = fifo
+    written = tmp_path / "written"
+    job = player.start(sh(f"{WRITE}; : > {written}"), to_file(path) | options)
+    player.started(job)
+    assert player.run(sh(WRITE), to_file("/dev/null")).status == 0  # by now, the other one has met its reader
+    assert not written.exists()
+    assert read_all(player, fd, job).replace(b"\r\n", b"\n") == WRITTEN
+    assert (job.status, written.exists()) == (0, True)
+
+
+# Writers of input.
+
+
+def from_file(path: Path) -> dict[str, Any]:
+    return {"input": {"stdin": {"type": "file", "path": str(path)}}}
+
+
+def test_input_from_a_fifo_that_nobody_writes_to_yet(player: JobPlayer, tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    job = player.start(["cat"], from_file(path), slots=2)
+    player.started(job)
+    assert player.run(["true"]).status == 0
+    assert not job.released
+    path.write_text("a line\n")
+    assert player.wait(job).status == 0
+    assert [player.output(job, rank=rank) for rank in (0, 1)] == ["a line\n", "a line\n"]
+
+
+def test_a_job_whose_input_never_comes_can_be_canceled(player: JobPlayer, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    job = player.start(["cat"], from_file(tmp_path / "fifo"))
+    player.started(job)
+    player.exception(job.id)
+    assert player.wait(job).status == 143 << 8
+
+
+def test_much_input_from_a_fifo_comes_as_fast_as_it_is_read(player: JobPlayer, tmp_path: Path) -> None:
+    path, go = tmp_path / "fifo", tmp_path / "go"
+    os.mkfifo(path)
+    job = player.start(sh(f"until [ -e {go} ]; do sleep 0.02; done; wc -c"), from_file(path), slots=2)
+    player.started(job)
+    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    sent = stuck = 0
+    while stuck < 3:  # a job has come and gone since then, and still it takes no more
+        try:
+            sent += os.write(fd, b"x" * 65536)
+            stuck = 0
+        except BlockingIOError:
+            stuck += 1
+            assert player.run(["true"]).status == 0
+    assert sent < 1 << 20
+    go.touch()
+    os.close(fd)
+    assert player.wait(job).status == 0
+    assert [int(player.output(job, rank=rank)) for rank in (0, 1)] == [sent, sent]
