@@ -23,6 +23,7 @@ from fluxlet.modules.content.digest import Hash
 
 if TYPE_CHECKING:
     import sqlite3
+    from types import TracebackType
 
     from fluxlet.modules.content_sqlite.early import Early
     from fluxlet.modules.content_sqlite.settings import Settings
@@ -53,6 +54,28 @@ _ERRNO = {
 _BUSY = (5, 6)
 
 
+class _Errors:
+    """A context in which SQLite's errors become OSErrors. No generator: each blob that is loaded passes through it."""
+
+    def __init__(self, path: str, error: type[Exception]) -> None:
+        self._path = path
+        self._error = error
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(exc, self._error):
+            code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+            text = f"{self._path}: {exc}"
+            if code in _BUSY:
+                text += ": is another instance using it?"
+            raise OSError(_ERRNO.get(code, errno.EINVAL), text) from None
+        if isinstance(exc, OverflowError):
+            raise OSError(errno.EFBIG, f"{self._path}: the blob is too big for SQLite") from None
+
+
 class Database:
     """An open database.
 
@@ -72,7 +95,7 @@ class Database:
         self.path = path
         self._hash = hash
         self._settings = settings
-        self._error = sqlite3.Error
+        self._errors = _Errors(path, sqlite3.Error)
         self._compress: Callable[..., bytes] = lz4.block.compress
         self._decompress: Callable[..., bytes] = lz4.block.decompress
         self._bad_block: type[Exception] = lz4.block.LZ4BlockError
@@ -83,13 +106,13 @@ class Database:
         # Without these, whoever had it last has closed it, and it is whole.
         doubtful = any(os.path.exists(path + suffix) for suffix in ("-wal", "-journal"))
         doubtful |= settings.journal_mode == "OFF" and os.path.exists(path)
-        with self._errors():
+        with self._errors:
             # A broker may be put together by one thread and run by another; it is never in two at once.
             self.connection: sqlite3.Connection = sqlite3.connect(
                 path, timeout=0.0, isolation_level=None, check_same_thread=False
             )
         try:
-            with self._errors():
+            with self._errors:
                 self._prepare(doubtful)
         except BaseException:
             self.connection.close()
@@ -120,20 +143,6 @@ class Database:
         self.epoch: int = execute("SELECT coalesce(max(id), 0) FROM checkpt_v2").fetchone()[0]
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """SQLite's errors are OSErrors."""
-        try:
-            yield
-        except self._error as exc:
-            code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-            text = f"{self.path}: {exc}"
-            if code in _BUSY:
-                text += ": is another instance using it?"
-            raise OSError(_ERRNO.get(code, errno.EINVAL), text) from None
-        except OverflowError:
-            raise OSError(errno.EFBIG, f"{self.path}: the blob is too big for SQLite") from None
-
-    @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it, or nothing."""
         execute = self.connection.execute
@@ -149,7 +158,7 @@ class Database:
 
     def close(self) -> None:
         """Closes the file, which is all there is then. Raises OSError."""
-        with self._errors():
+        with self._errors:
             self.connection.close()
 
     # Blobs.
@@ -161,14 +170,14 @@ class Database:
 
     def store(self, blobs: Iterable[tuple[bytes, bytes]]) -> None:
         """Stores blobs with their digests; of those that are there, it is noted that they are wanted."""
-        with self._errors():
+        with self._errors:
             rows = [self._row(digest, data) for digest, data in blobs]
             with self._transaction():
                 self.connection.executemany(_STORE, rows)
 
     def load(self, digest: bytes) -> bytes | None:
         """A blob, None if there is none. Raises OSError(EIO) for one that is damaged."""
-        with self._errors():
+        with self._errors:
             row = self.connection.execute(_LOAD, (digest,)).fetchone()
         if row is None:
             return None
@@ -185,7 +194,7 @@ class Database:
 
     def take_over(self, early: Early) -> None:
         """Stores all that is in memory so far."""
-        with self._errors(), self._transaction():
+        with self._errors, self._transaction():
             for epoch, blobs in early.by_epoch():
                 self.epoch = epoch
                 self.connection.executemany(_STORE, [self._row(digest, data) for digest, data in blobs])
@@ -197,7 +206,7 @@ class Database:
 
     def put_checkpoint(self, text: str) -> None:
         """Adds a checkpoint, JSON text, and drops the oldest beyond the number that is kept."""
-        with self._errors(), self._transaction():
+        with self._errors, self._transaction():
             row = self.connection.execute("INSERT INTO checkpt_v2 (value) VALUES (?)", (text,)).lastrowid
             self.connection.execute(
                 "DELETE FROM checkpt_v2 WHERE id NOT IN (SELECT id FROM checkpt_v2 ORDER BY id DESC LIMIT ?)",
@@ -207,7 +216,7 @@ class Database:
 
     def checkpoints(self) -> list[tuple[int, bytes]]:
         """(id, JSON text) of all, newest first."""
-        with self._errors():
+        with self._errors:
             return self.connection.execute("SELECT id, value FROM checkpt_v2 ORDER BY id DESC").fetchall()
 
     # Garbage (spec 05, 11.6).
@@ -222,7 +231,7 @@ class Database:
 
     def mark(self, digests: Sequence[bytes], epoch: int) -> int:
         """Notes that blobs are wanted. Returns how many of them there are."""
-        with self._errors(), self._transaction():
+        with self._errors, self._transaction():
             return self.connection.executemany(_MARK, [(epoch, digest) for digest in digests]).rowcount
 
     def sweep(self, epoch: int, cursor: int, high_water: int, most: int, window: int) -> tuple[int, int]:
@@ -237,7 +246,7 @@ class Database:
         Returns how many were deleted, and the next cursor: `high_water` when all is done.
         """
         end = min(cursor + window, high_water)
-        with self._errors(), self._transaction():
+        with self._errors, self._transaction():
             found = self.connection.execute(
                 "SELECT rowid FROM objects WHERE rowid > ? AND rowid <= ? AND epoch < ? ORDER BY rowid LIMIT ?",
                 (cursor, end, epoch, most),
@@ -258,6 +267,6 @@ class Database:
         return page * self._number("PRAGMA page_count"), page * self._number("PRAGMA freelist_count")
 
     def _number(self, query: str, *args: Any) -> int:
-        with self._errors():
+        with self._errors:
             number: int = self.connection.execute(query, args).fetchone()[0]
             return number

@@ -109,7 +109,7 @@ class Restart(Base):
         def complain(text: str) -> None:
             self.write_log(LOG_ERR, f"restart: {text}")
 
-        reader = Reader(self, Hash(self.broker.attributes.visible.get("content.hash", "sha1")), complain, AT_ONCE)
+        reader = Reader(self, Hash(self.broker.attributes.visible.get("content.hash", "sha1")), complain, AT_ONCE // 2)
         pasts: list[Past] = []
         zombies: dict[int, Zombie] = {}
         async for some in reader.jobs(dirref):
