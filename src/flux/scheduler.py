@@ -22,6 +22,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import copy
 import errno
 import heapq
 import inspect
@@ -31,7 +32,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flux import kvs
-from flux.brokermod import BrokerModule, request_handler
+from flux.brokermod import BrokerModule, event_handler, request_handler
 from flux.constants import FLUX_RPC_NORESPONSE, FLUX_RPC_STREAMING
 from flux.core import fluid
 from flux.core.alloc_request import ANNOTATE, CANCEL, DENY, SUCCESS, AllocRequest, PendingJob, r_of
@@ -86,6 +87,8 @@ class Scheduler(BrokerModule):
             self._argument(arg)
         self.queue: list[PendingJob] = []
         self._resources: Any = None
+        self._R: dict[str, Any] = {}
+        self._up, self._gone = IDset(), IDset()  # of the ranks of that
         self._ready = False
         self._pass: Generator[Any, Any, Any] | None = None
         self._forecast: Generator[Any, Any, Any] | None = None
@@ -132,14 +135,38 @@ class Scheduler(BrokerModule):
         self.set_running()
         acquire = self.handle.rpc("resource.acquire", flags=FLUX_RPC_STREAMING)
         first = acquire.get()
-        self._resources = self._make_pool(first["resources"])
-        self._resources.mark_down("all")
-        self._resources.mark_up(first["up"])
+        self._R, self._up = first["resources"], IDset(first["up"])
+        self._begin()
         acquire.reset()
         acquire.then(self._acquire_cb)
         self._hello()
         self._say_ready()
         super().run()
+
+    def _begin(self) -> None:
+        """A pool of which nobody has anything."""
+        self._resources = self._make_pool(copy.deepcopy(self._R))
+        if self._gone:
+            self._resources.remove_ranks(self._gone)
+        self._resources.mark_down("all")
+        self._resources.mark_up(str(self._up))
+
+    @event_handler("job-manager.hello", prefix=False)
+    def _manager_came(self, msg: Message) -> None:
+        """There is another job manager: it says who holds what, and asks for all that the former one asked for."""
+        if self._resources is None:
+            return
+        self._ready = False
+        for steps in (self._pass, self._forecast):
+            if steps is not None:
+                steps.close()
+        self._pass = self._forecast = None
+        expiration = self._resources.expiration
+        self.queue.clear()
+        self._begin()
+        self._resources.expiration = expiration
+        self._hello()
+        self._say_ready()
 
     def _make_pool(self, R: dict[str, Any]) -> Any:
         log = self.log
@@ -196,10 +223,13 @@ class Scheduler(BrokerModule):
             return
         if "up" in change:
             self._resources.mark_up(change["up"])
+            self._up += IDset(change["up"])
         if "down" in change:
             self._resources.mark_down(change["down"])
+            self._up -= IDset(change["down"])
         if "shrink" in change:
             self._resources.remove_ranks(change["shrink"])
+            self._gone += IDset(change["shrink"])
         if "expiration" in change:
             self._resources.expiration = change["expiration"]
         rpc.reset()

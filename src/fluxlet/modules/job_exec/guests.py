@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 from binascii import b2a_base64
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -85,10 +86,12 @@ class Guests:
     # The beginning.
 
     def create(self, job: ExecJob, then: Callable[[RpcState], None]) -> None:
-        """Makes the job's namespace."""
+        """Makes the job's namespace; that of a job which a job-exec before us was given may be there."""
         request = f'{{"namespace":"{job.namespace}","rootref":"{self._empty}","owner":{job.userid},"flags":0}}\0'
 
         def made(state: RpcState) -> None:
+            if state.errnum == errno.EEXIST and job.reattach:
+                state.errnum = 0
             job.namespace_made = not state.errnum
             then(state)
 

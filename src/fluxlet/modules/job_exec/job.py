@@ -84,6 +84,8 @@ class ExecJob:
 
     def __init__(self, message: Message, request: StartRequest, runner: Runner) -> None:
         self.message = message
+        self.unsaid: list[tuple[str, dict[str, Any]]] | None = None
+        """What there is to say to the next job manager; None: there is one."""
         self.id = request.id
         self.userid = request.userid
         self.R = request.R

@@ -45,16 +45,19 @@ class Killer:
         self.shell_kills = 0
         self._waited = 0.0
         self._interval = settings.kill_timeout
+        self._ended = False
         self._timer: Timer = reactor.timer(settings.kill_timeout, 0.0, self._again)
 
     def begin(self, kind: str) -> None:
         """Begins; `kind` is the type of the exception."""
         signum = signal.SIGALRM if kind == "timeout" else self._settings.term_signal
         self.job.runner.signal(self.job, int(signum))
-        self._timer.start()
+        if not self._ended:  # at once, as simulated jobs do
+            self._timer.start()
 
     def stop(self) -> None:
         """The job has ended."""
+        self._ended = True
         self._timer.stop()
 
     def _again(self) -> None:
@@ -62,7 +65,7 @@ class Killer:
         if self._task_kills < _SHELL_KILL_AFTER - 1:
             self._task_kills += 1
             self._kill_tasks(self.job)
-            self._timer.reset(settings.kill_timeout, 0.0)
+            self._wait(settings.kill_timeout)
             return
         if settings.max_kill_timeout is not None:
             over = self._waited >= settings.max_kill_timeout
@@ -75,4 +78,8 @@ class Killer:
         self.job.runner.kill(self.job, settings.kill_signal)
         self._interval = min(self._interval * 2, _LONGEST_INTERVAL)
         self._waited += self._interval
-        self._timer.reset(self._interval, 0.0)
+        self._wait(self._interval)
+
+    def _wait(self, seconds: float) -> None:
+        if not self._ended:
+            self._timer.reset(seconds, 0.0)

@@ -26,7 +26,7 @@ from fluxlet.modules.job_exec.machine import Action, Event, State, final_status,
 from fluxlet.modules.job_exec.resident import Resident
 from fluxlet.modules.job_exec.testexec import TestExec, override
 from fluxlet.payload import decode
-from fluxlet.service import Service, authorized
+from fluxlet.service import Service, authorized, sender
 from fluxlet.shell.later import Later
 
 #: What is written to a job's exec.eventlog waits this long for more, in seconds.
@@ -88,6 +88,9 @@ class JobExec(Service):
         super().__init__(handle, broker, *args)
         self._arguments = args
         self.jobs: dict[int, ExecJob] = {}
+        self._manager = b""  # who has given us jobs
+        self._orphans: dict[int, ExecJob] = {}
+        """Those whose job manager has gone: another one will ask for them."""
         self.guests = Guests(self, broker.attributes.visible.get("content.hash", "sha1"), self.complain)
         self.resident = Resident(self)
         self.bulk = Bulk(self)
@@ -97,8 +100,11 @@ class JobExec(Service):
 
     async def start_service(self) -> None:
         """Offers our service to job-manager, if that is there."""
+        hello: dict[str, Any] = {"service": self.name}
+        if self._orphans:
+            hello["jobs"] = list(self._orphans)
         try:
-            await self.handle.rpc("job-manager.exec-hello", {"service": self.name})
+            await self.handle.rpc("job-manager.exec-hello", hello)
         except OSError as exc:
             if exc.errno != errno.ENOSYS:
                 raise
@@ -127,17 +133,60 @@ class JobExec(Service):
             raise OSError(errno.EINVAL, str(exc)) from None
         self.answer(msg)
 
+    # Job managers come and go.
+
+    @request_handler("hold")
+    def hold(self, msg: Message) -> None:
+        """The job manager comes to its end: what there is to say about its jobs is kept for the next one."""
+        self._orphan()
+        self.answer(msg)
+
+    @request_handler("disconnect")
+    def disconnect(self, msg: Message) -> None:
+        """Somebody has gone; if it is the job manager, it may not have said so before."""
+        if sender(msg) == self._manager:
+            self._orphan()
+
+    def _orphan(self) -> None:
+        for job in self.jobs.values():
+            if job.unsaid is None:
+                job.unsaid = []
+                self._orphans[job.id] = job
+
+    @event_handler("job-manager.hello", prefix=False)
+    async def manager_came(self, msg: Message) -> None:
+        """There is another job manager."""
+        self._orphan()
+        try:
+            await self.start_service()
+        except OSError as exc:
+            self.complain(f"job-manager.exec-hello: {exc.strerror}")
+
+    def _adopt(self, job: ExecJob, msg: Message) -> None:
+        """A job manager asks for a job that was given us by another one: it hears what that did not."""
+        unsaid, job.unsaid, job.message = job.unsaid or [], None, msg
+        if job.started_at:
+            self._respond(job, "start", {})  # it knows that already, or nearly so
+            self._respond(job, "reattached", {})
+        for kind, data in unsaid:
+            self._respond(job, kind, data)
+
     # RFC 32.
 
     @request_handler("start")
     def start(self, msg: Message) -> None:
         """Payload: `StartRequest`; any number of answers ``{"id", "type", "data"}``."""
         request = decode(msg, StartRequest)
+        self._manager = sender(msg)
+        orphan = self._orphans.pop(request.id, None) if self._orphans else None
+        if orphan is not None:
+            self._adopt(orphan, msg)
+            return
         try:
             job = ExecJob(msg, request, self._runner_of(request))
         except (ValueError, msgspec.MsgspecError) as exc:
-            self._respond(msg, request.id, "exception", {"severity": 0, "type": "exec", "note": f"bad R: {exc}"})
-            self._respond(msg, request.id, "release", {"ranks": "all", "final": True})
+            self._send(msg, request.id, "exception", {"severity": 0, "type": "exec", "note": f"bad R: {exc}"})
+            self._send(msg, request.id, "release", {"ranks": "all", "final": True})
             return
         self.jobs[job.id] = job
         self._begin(job)
@@ -179,7 +228,13 @@ class JobExec(Service):
         if job.runner is self.resident:
             self.guests.lookup(f"{job.key}.J", found)
 
-    def _respond(self, msg: Message, jobid: int, kind: str, data: dict[str, Any]) -> None:
+    def _respond(self, job: ExecJob, kind: str, data: dict[str, Any]) -> None:
+        if job.unsaid is not None:
+            job.unsaid.append((kind, data))
+        else:
+            self._send(job.message, job.id, kind, data)
+
+    def _send(self, msg: Message, jobid: int, kind: str, data: dict[str, Any]) -> None:
         self.answer(msg, dump_payload({"id": jobid, "type": kind, "data": data}))
 
     # The machine.
@@ -192,7 +247,7 @@ class JobExec(Service):
                 case Action.START_SHELLS:
                     self._start_shells(job)
                 case Action.RESPOND_START:
-                    self._respond(job.message, job.id, "start", {})
+                    self._respond(job, "start", {})
                     self._arm_time_limit(job)
                 case Action.KILL:
                     self._kill(job)
@@ -228,7 +283,7 @@ class JobExec(Service):
     def _finish(self, job: ExecJob) -> None:
         status = final_status(job.status, job.fatal, job.wait_status)
         job.status = status
-        self._respond(job.message, job.id, "finish", {"status": status})
+        self._respond(job, "finish", {"status": status})
         job.log("complete", f'{{"status":{status}}}')
 
     def _save(self, job: ExecJob) -> None:
@@ -240,7 +295,7 @@ class JobExec(Service):
     def _release(self, job: ExecJob) -> None:
         job.runner.forget(job)
         self.jobs.pop(job.id, None)
-        self._respond(job.message, job.id, "release", {"ranks": "all", "final": True})
+        self._respond(job, "release", {"ranks": "all", "final": True})
 
     def _let_go(self, job: ExecJob) -> None:
         timers = [job.timer, job.exit_timer, job.barrier.timer if job.barrier is not None else None]
@@ -263,7 +318,7 @@ class JobExec(Service):
         """It was running when we came, and still is."""
         job.started_at = time()
         job.state = State.RUNNING
-        self._respond(job.message, job.id, "reattached", {})
+        self._respond(job, "reattached", {})
         self._arm_time_limit(job)
 
     def shell_ended(self, job: ExecJob, shell: int, status: int) -> None:
@@ -299,7 +354,7 @@ class JobExec(Service):
         """Raises an exception on a job, and acts on it."""
         if job.state in (State.SAVING, State.RELEASED):
             return
-        self._respond(job.message, job.id, "exception", {"severity": severity, "type": kind, "note": note})
+        self._respond(job, "exception", {"severity": severity, "type": kind, "note": note})
         if severity == 0:
             self._fatal(job, kind, None)
 

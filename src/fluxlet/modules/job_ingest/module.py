@@ -25,7 +25,9 @@ import msgspec
 from flux.brokermod import request_handler
 from flux.constants import FLUX_NODEID_UPSTREAM
 from flux.core.fluid import kvs, timestamp
+from flux.core.future_state import FutureState
 from flux.core.handle import Flux
+from flux.future import Future
 from flux.job._sign import unwrap
 from flux.message import Message
 from fluxlet.broker.broker import Broker
@@ -82,6 +84,8 @@ class JobIngest(Service):
         self.ids: Ids | None = None
         self.line: deque[Submission] = deque()
         self.batch: list[Submission] = []
+        self.sendings: set[Sending] = set()
+        self._finishing: FutureState | None = None
         self.stats = {"validator": [0, 0], "frobnicator": [0, 0]}  # requests, errors
         self._known_hosts: frozenset[str] | None = None
         # Submitters send the same jobspec again and again.
@@ -103,12 +107,21 @@ class JobIngest(Service):
         self.ids = Ids(self.broker.rank, begin, monotonic())
         self._advance()
 
+    async def finish_service(self) -> None:
+        """Those whose jobs are on their way to the job manager hear of it before the module ends."""
+        self._advance()
+        if self.sendings:
+            self._finishing = FutureState()
+            self._finishing.ctx = self.handle.core
+            await Future(self._finishing)
+
     def stop_service(self) -> None:
-        """What has no id yet is refused; what has been sent on the KVS and the job manager see to."""
+        """What has not been sent is refused."""
         self._soon.stop()
         for worker in self.workers.values():
             worker.stop()
-        for submission in (*self.line, *self.batch):
+        unsent = [submission for sending in self.sendings for submission in sending.batch]
+        for submission in (*self.line, *self.batch, *unsent):
             self.handle.respond_error(submission.msg, errno.ENOSYS, "job-ingest is shutting down")
 
     # Requests.
@@ -116,6 +129,8 @@ class JobIngest(Service):
     @request_handler("submit", allow_guest=True)
     def submit(self, msg: Message) -> None:
         """Payload `{"J": s, "urgency": i, "flags": i}`. Answers `{"id": i}`. Errors: spec 06, 4.1."""
+        if self._finishing is not None:
+            raise OSError(errno.ENOSYS, "job-ingest is shutting down")
         try:
             request = _decode_request((msg.raw or b"\0")[:-1])
         except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
@@ -329,4 +344,12 @@ class JobIngest(Service):
                 for each in batch
             ]
         )
-        Sending(self, batch, b'{"jobs":[%b]}\0' % jobs, pipelined=self.broker.rank == 0).begin(commit)
+        sending = Sending(self, batch, b'{"jobs":[%b]}\0' % jobs, pipelined=self.broker.rank == 0)
+        self.sendings.add(sending)
+        sending.begin(commit)
+
+    def sent(self, sending: Sending) -> None:
+        """A batch has been answered."""
+        self.sendings.discard(sending)
+        if self._finishing is not None and not self.sendings:
+            self._finishing.fulfil(None)

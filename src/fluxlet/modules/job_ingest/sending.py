@@ -42,6 +42,8 @@ class Sending:
         self.jobs = jobs
         self.pipelined = pipelined
         self.failure: tuple[int, str | None] | None = None
+        self.unheard = False
+        """The job manager has not taken the jobs: it is on its way out, or there is none."""
         self.errors: dict[int, str] = {}
         self.left = 2  # answers that are to come
 
@@ -68,6 +70,7 @@ class Sending:
     def _submitted(self, state: RpcState) -> None:
         if state.errnum:
             self.failure = self.failure or (state.errnum, state.errtext or "the job manager cannot take jobs")
+            self.unheard = state.errnum == errno.ENOSYS
         else:
             self.errors = dict(_decode_errors(state.value.raw[:-1]).errors)
         self._one_done()
@@ -83,6 +86,8 @@ class Sending:
         for submission in self.batch:
             if self.failure is not None:
                 service.handle.respond_error(submission.msg, *self.failure)
+                if self.unheard:
+                    refused.append(submission.id)  # or the next job manager would find half a job
             elif submission.id in self.errors:
                 service.handle.respond_error(submission.msg, errno.EINVAL, self.errors[submission.id])
                 refused.append(submission.id)
@@ -91,6 +96,7 @@ class Sending:
         if refused:
             ops = [Op(kvs(jobid), 0, None) for jobid in refused]
             service.ask(b"kvs.commit", _encode(Commit(ops)) + b"\0", self._removed)
+        service.sent(self)
 
     def _removed(self, state: RpcState) -> None:
         if state.errnum:

@@ -112,10 +112,7 @@ class JobList(Service):
         self._configure(broker.config)
         self._work = handle.timer_watcher_create(0.0, self._continue)
         self._stats_timer = handle.timer_watcher_create(_STATS_PERIOD, self._tell_stats)
-        self._journal = handle.core.rpc(
-            b"job-manager.events-journal", dump_payload({"full": True}), 0, FLUX_RPC_STREAMING
-        )
-        self._journal.add_hook(self._heard)
+        self._journal = self._follow()
         self._heard()
 
     def stop_service(self) -> None:
@@ -146,6 +143,7 @@ class JobList(Service):
         self.private = Access.parse(config).private_mode
         self.comparisons = limit
         self.around = Surroundings(int(self.handle.attr_get("size")), parents)
+        self._queues = queues
         self.table.counts.configure(queues)
 
     @request_handler("config-reload")
@@ -156,6 +154,24 @@ class JobList(Service):
 
     # The journal.
 
+    def _follow(self) -> RpcState:
+        """Asks for the journal from its beginning."""
+        state = self.handle.core.rpc(b"job-manager.events-journal", dump_payload({"full": True}), 0, FLUX_RPC_STREAMING)
+        state.add_hook(self._heard)
+        return state
+
+    @event_handler("job-manager.hello", prefix=False)
+    def manager_came(self, msg: Message) -> None:
+        """There is another job manager: what it knows of is what there is. Until we have heard, requests wait."""
+        self._journal.remove_hook(self._heard)
+        counts, self.table = self.table.counts, Table()
+        self.table.counts.configure(self._queues)
+        self.table.counts.changes = counts.changes + 1
+        if self._early is None:
+            self._early = deque()
+        self._journal = self._follow()
+        self._heard()
+
     def _heard(self) -> None:
         """Takes in what the journal has said."""
         state = self._journal
@@ -163,8 +179,8 @@ class JobList(Service):
             if state.errnum:
                 if state.errnum != errno.ENODATA:
                     self.log(LOG_ERR, f"job-manager.events-journal: {state.error_text()}")
-                self._journal.remove_hook(self._heard)
-                self.stop()
+                # It has gone. Its jobs are still told of; if another one comes, it says so.
+                state.remove_hook(self._heard)
                 return
             raw = state.value.raw
             state.reset()

@@ -202,8 +202,7 @@ class Administration(Base):
         """The module ends: nobody waits any more."""
         requests = [*self.waits.take_all(), *(request for request, _ in self._idle)]
         self._idle = []
-        for request in requests:
-            self.handle.respond_error(request, errno.ENOSYS, "job-manager is unloading")
+        self.refuse(requests)
 
     # Purge.
 

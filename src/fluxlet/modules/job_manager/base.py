@@ -8,13 +8,13 @@ job-manager.submit -> Engine.post -> Journal -> listeners
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from syslog import LOG_CRIT
 from typing import Any, cast
 
 import msgspec
 
-from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGFLAG_PRIVATE
+from flux.constants import FLUX_MSGFLAG_NORESPONSE, FLUX_MSGFLAG_PRIVATE, FLUX_MSGTYPE_REQUEST
 from flux.core.future_state import FutureState, RpcState
 from flux.core.handle import Flux
 from flux.future import Future
@@ -53,7 +53,7 @@ class Base(Service):
     def __init__(self, handle: Flux, broker: Broker, *args: str) -> None:
         self.max_jobid = 0
         self.loading = True
-        self._held: list[Callable[[], Any]] = []
+        self._held: list[tuple[Message, Callable[[], Any]]] = []
         super().__init__(handle, broker, *args)
         reactor = self.module.reactor
         self._commit_soon = Soon(reactor, self._flush)
@@ -101,7 +101,7 @@ class Base(Service):
     def _later(self, call: Callable[[Flux, Any, Message, Any], Any]) -> Callable[[Flux, Any, Message, Any], Any]:
         def when_loaded(handle: Flux, watcher: Any, message: Message, args: Any) -> Any:
             if self.loading:
-                self._held.append(lambda: call(handle, watcher, message, args))
+                self._held.append((message, lambda: call(handle, watcher, message, args)))
                 return None
             return call(handle, watcher, message, args)
 
@@ -110,9 +110,30 @@ class Base(Service):
     def loaded(self) -> None:
         """All jobs of a former life are there: what has been asked meanwhile is answered."""
         self.loading = False
-        held, self._held = self._held, []
-        for call in held:
+        for _, call in self._take_held():
             call()
+
+    def _take_held(self) -> list[tuple[Message, Callable[[], Any]]]:
+        held, self._held = self._held, []
+        return held
+
+    def unloading(self) -> None:
+        """The module comes to its end: what is asked from here on is not heard."""
+        self.loading = True
+
+    def refuse(self, requests: Iterable[Message]) -> None:
+        """Tells those who wait that the module ends, and those who were not heard."""
+        held = [message for message, _ in self._take_held()]
+        for request in (*requests, *held):
+            if request._type == FLUX_MSGTYPE_REQUEST and not request.flags & FLUX_MSGFLAG_NORESPONSE:
+                self.handle.respond_error(request, errno.ENOSYS, "job-manager is unloading")
+
+    async def stored(self) -> None:
+        """Until all that has been posted so far is stored."""
+        state = FutureState()
+        state.ctx = self.handle.core
+        self.batch.after(lambda: state.fulfil(None))
+        await Future(state)
 
     def own_topics(self) -> set[str]:
         """The topics of the requests that the job manager serves itself."""

@@ -209,10 +209,13 @@ class Engine:
             self._start(job)
 
     def _start(self, job: Job) -> None:
-        if job.state is State.RUN and not job.perilogs and job.exec == IDLE and self.ports.start(job):
-            job.exec = STARTING
-            if job.debug:
-                self.post(job, "debug.start-request")
+        if job.state is not State.RUN or job.perilogs or job.exec != IDLE:
+            return
+        job.exec = STARTING  # before it is asked: it may answer at once
+        if not self.ports.start(job):
+            job.exec = IDLE
+        elif job.debug:
+            self.post(job, "debug.start-request")
 
     def clean(self, job: Job) -> None:
         """Does for a job in CLEANUP what can be done yet."""

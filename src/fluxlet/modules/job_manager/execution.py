@@ -16,16 +16,18 @@ from flux.brokermod import request_handler
 from flux.constants import FLUX_MSGTYPE_RESPONSE
 from flux.message import Message, MessageWatcher
 from fluxlet.modules.job_manager.base import Base
-from fluxlet.modules.job_manager.job import IDLE, STARTING, Job
+from fluxlet.modules.job_manager.job import DONE, IDLE, STARTING, Job
 from fluxlet.modules.job_manager.machine import State
 from fluxlet.payload import decode
 from fluxlet.service import sender
 
 
 class HelloRequest(msgspec.Struct):
-    """Payload of job-manager.exec-hello."""
+    """Payload of job-manager.exec-hello. `jobs`, which RFC 32 does not know: those that it was given by a job manager
+    that is not there any more, and of which there is something to say."""
 
     service: str
+    jobs: list[int] = []
 
 
 class StartData(msgspec.Struct):
@@ -57,12 +59,15 @@ class ExecutionSide(Base):
         self._start_topic = b""
         self._executor = b""
         self._responses: MessageWatcher | None = None
+        self.unclear: dict[int, Job] = {}
+        """Jobs in CLEANUP of which the execution service is to say whether anything is left."""
         super().__init__(*args)
 
     @request_handler("exec-hello")
     def exec_hello(self, msg: Message) -> None:
         """Payload `{"service": s}`. From here on that service executes jobs, in place of one that did before."""
-        service = decode(msg, HelloRequest).service
+        request = decode(msg, HelloRequest)
+        service = request.service
         if not service or "." in service:
             raise OSError(errno.EINVAL, f"'{service}' is no name of a service")
         self.executor_lost()
@@ -75,6 +80,20 @@ class ExecutionSide(Base):
         for job in list(self.engine.jobs.values()):
             if job.state is State.RUN:
                 self.engine.start(job)
+        unclear, self.unclear = self.unclear, {}
+        for job in unclear.values():
+            job.exec = STARTING if job.id in request.jobs and self.start(job) else DONE
+            self.engine.clean(job)
+
+    async def silence_executor(self) -> None:
+        """Has the execution service keep what it has to say for the job manager that comes after this one."""
+        if self.service:
+            try:
+                await self.handle.rpc(f"{self.service}.hold", {})
+            except OSError as exc:
+                # RFC 32 knows no such method: others tell us as long as we listen.
+                if exc.errno != errno.ENOSYS:
+                    self.write_log(LOG_ERR, f"{self.service}.hold: {exc.strerror}")
 
     def start(self, job: Job) -> bool:
         """Sends a job to the execution service; False if there is none."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fluxlet.modules.job_manager.administration import Administration
 from fluxlet.modules.job_manager.around import Around
 from fluxlet.modules.job_manager.control import Control
-from fluxlet.modules.job_manager.execution import ExecutionSide
 from fluxlet.modules.job_manager.job import WAITABLE, Job
 from fluxlet.modules.job_manager.lifetime import Lifetime
 from fluxlet.modules.job_manager.restart import Restart
@@ -19,7 +18,6 @@ class JobManager(
     Updates,
     Around,
     Administration,
-    ExecutionSide,
     Restart,
 ):
     """The job manager. Raises OSError(EINVAL) for a configuration that will not do."""
@@ -54,11 +52,15 @@ class JobManager(
             self.executor_lost()
 
     async def finish_service(self) -> None:
-        """Stores what is left to store."""
+        """Stores all that there is: another job manager may go on from there while jobs run.
+
+        No job gets resources any more; what the execution service has still to say, it keeps; and nobody is heard.
+        """
+        self.scheduler_lost()
+        await self.silence_executor()
+        self.unloading()
         self.save_checkpoint()
-        last = self.batch.take()
-        if last is not None:
-            await self.handle.rpc("kvs.commit", last)
+        await self.stored()
 
     def stop_service(self) -> None:
         """Ends what others wait for."""

@@ -18,9 +18,10 @@ import msgspec
 
 from flux.core.fluid import f58plain, kvs
 from fluxlet.modules.content.digest import Hash
-from fluxlet.modules.job_manager.base import AT_ONCE, Base
+from fluxlet.modules.job_manager.base import AT_ONCE
 from fluxlet.modules.job_manager.entries import Entry
-from fluxlet.modules.job_manager.job import DONE, IDLE, WAITABLE, Job, apply, new_job
+from fluxlet.modules.job_manager.execution import ExecutionSide
+from fluxlet.modules.job_manager.job import DONE, IDLE, STARTING, WAITABLE, Job, apply, new_job
 from fluxlet.modules.job_manager.jobspec import read
 from fluxlet.modules.job_manager.machine import State
 from fluxlet.modules.job_manager.past import Past
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
     from fluxlet.modules.job_manager.stored import Stored
 
 TREEOBJ = 16
+
+#: Whose jobs outlive a job manager, as that of our own modules do.
+EXECUTOR = "job-exec"
+
+#: Who goes on submitting jobs while there is no job manager.
+INGEST = "job-ingest"
+
+#: The event that a job manager begins with.
+HELLO = b"job-manager.hello"
 
 STOPPED = "Automatically stopped due to restart"
 
@@ -76,7 +86,7 @@ def replay(jobid: int, log: bytes, jobspec: bytes, R: bytes | None) -> Job:
     return job
 
 
-class Restart(Base):
+class Restart(ExecutionSide):
     """See the module."""
 
     async def _lookup(self, key: str, flags: int = 0) -> dict[str, Any] | None:
@@ -94,7 +104,13 @@ class Restart(Base):
         return None if tree is None else a2b_base64(tree["data"])
 
     async def start_service(self) -> None:
-        """Reads everything back; until that is done requests wait."""
+        """Reads everything back; until that is done requests wait.
+
+        Schedulers and execution services that have served a job manager before this one are told, and say hello.
+        """
+        router = self.broker.router
+        if router.subscribers(HELLO) or router.children:
+            self.send_event(HELLO.decode(), {})
         await self._load_checkpoint()
         tree = await self._lookup("job", TREEOBJ)
         if tree is not None:
@@ -114,6 +130,10 @@ class Restart(Base):
         zombies: dict[int, Zombie] = {}
         async for some in reader.jobs(dirref):
             for stored in some:
+                if stored.log is None and INGEST in self.broker.modules:
+                    # It may be among those that are being submitted, and wait until we are loaded.
+                    self.max_jobid = max(self.max_jobid, stored.id)
+                    continue
                 job = self._restored(stored)
                 if job is None:
                     await self._put_aside(stored.id)
@@ -182,6 +202,8 @@ class Restart(Base):
         self.singleton.settle()
 
     def _resume(self, job: Job) -> None:
+        if job.state < State.RUN and not job.bypass:
+            job.R = None  # of a scheduler that could not say so any more
         if job.state is State.DEPEND:
             self._restore_dependencies(job)
             self.engine.depend(job)
@@ -195,10 +217,17 @@ class Restart(Base):
             job.reattach = not job.perilogs
             self.restore_perilogs(job)
         elif job.state is State.CLEANUP:
-            # What ran it has ended with the instance.
+            self._resume_end(job)
+
+    def _resume_end(self, job: Job) -> None:
+        """A job in CLEANUP. What ran it has ended with the instance, unless only the job manager is another one."""
+        if job.exec != DONE and EXECUTOR in self.broker.modules:
+            job.exec = STARTING
+            self.unclear[job.id] = job
+        else:
             job.exec = DONE
-            self.restore_perilogs(job)
-            self.engine.clean(job)
+        self.restore_perilogs(job)
+        self.engine.clean(job)
 
     def restore_perilogs(self, job: Job) -> None:
         """Prologs and epilogs that were running have ended with the instance."""

@@ -19,7 +19,7 @@ from syslog import LOG_ERR
 from time import monotonic, time
 from typing import Any
 
-from flux.brokermod import request_handler
+from flux.brokermod import event_handler, request_handler
 from flux.constants import FLUX_RPC_STREAMING
 from flux.core import fluid
 from flux.core.codec import dump_payload
@@ -82,6 +82,7 @@ class Scheduler(Service):
         self.log.level = self.options.log_level
         self.planner: Planner | None = None  # until the resources are known
         self.ready = False
+        self._greetings = 0  # how often hello has been said to a job manager: answers to former ones are not for us
         self._resources = Rv1Set()
         self._shapes = Shapes(self._resources, Pool({}))
         self._texts = Texts(self._resources)
@@ -148,7 +149,7 @@ class Scheduler(Service):
         if "resources" in response and before is not None:
             self._move(before, planner)
         elif "resources" in response:
-            say_hello(self, planner.pool, self.options.partial_ok, self._said_hello)
+            self._say_hello(planner)
             return
         self._plan_soon()
 
@@ -180,10 +181,35 @@ class Scheduler(Service):
 
     # The job manager.
 
-    def _said_hello(self) -> None:
+    @event_handler("job-manager.hello", prefix=False)
+    def manager_came(self, msg: Message) -> None:
+        """There is another job manager. It says who holds what, and asks for all that the former one asked for."""
+        old = self.planner
+        if old is None:
+            return
+        self._begin(self._resources)
+        planner = self._the_planner()
+        planner.pool.up = old.pool.up
+        planner.expiration = old.expiration
+        self._say_hello(planner)
+
+    def _say_hello(self, planner: Planner) -> None:
+        self.ready = False
+        self._greetings += 1
+        greeting = self._greetings
+
+        def said() -> None:
+            if greeting == self._greetings:
+                self._said_hello(greeting)
+
+        say_hello(self, planner.pool, self.options.partial_ok, said)
+
+    def _said_hello(self, greeting: int) -> None:
         """Those who hold resources have what they hold: now others may come."""
 
         def answered(state: RpcState) -> None:
+            if greeting != self._greetings:
+                return
             if state.errnum:
                 self.log.error(f"job-manager.sched-ready: {state.error_text()}")
                 return
@@ -404,10 +430,13 @@ class Scheduler(Service):
     def _keep(self, starts: Sequence[Start], now: float) -> None:
         """Puts R of those who start into the KVS; they are told when it is there."""
         r = self._texts.r
+        greeting = self._greetings
         texts = [r(start.grants, start.slots, now, start.expiration) for start in starts]
         operations = [operation(start.job.jobid, text) for start, text in zip(starts, texts, strict=True)]
 
         def committed(state: RpcState) -> None:
+            if greeting != self._greetings:
+                return  # who has asked is gone, and has nothing
             if state.errnum:
                 self._not_kept(starts, state)
                 return

@@ -45,3 +45,27 @@ def test_the_end_can_be_a_matter_of_time() -> None:
     assert done[0] == "shells SIGUSR1"
     # Intervals double: 2, 4 ms.
     assert done[5:] == ["shells SIGKILL", "shells SIGKILL", "drain"]
+
+
+@pytest.mark.parametrize("last", ["shells SIGTERM", "tasks SIGKILL", "shells SIGKILL"])
+def test_a_job_that_ends_in_between_is_left_alone(last: str) -> None:
+    """Simulated jobs end while they are signaled; what goes on after that would drain the nodes."""
+    reactor = Reactor()
+    done: list[str] = []
+
+    def do(what: str) -> None:
+        done.append(what)
+        if what == last:
+            killer.stop()
+
+    runner = SimpleNamespace(
+        signal=lambda job, signum: do("shells SIGTERM"),
+        kill=lambda job, signum: do("shells SIGKILL"),
+    )
+    job: Any = SimpleNamespace(runner=runner)
+    settings = Settings(kill_timeout=0.001, max_kill_count=1)
+    killer = Killer(job, reactor, settings, lambda job: do("tasks SIGKILL"), lambda job: do("drain"))
+    killer.begin("cancel")
+    reactor.run()  # until there is nothing that it could wait for
+    assert done[-1] == last
+    assert done.count(last) == 1
