@@ -272,6 +272,7 @@ def test_nothing_is_left_of_what_is_submitted_in_between(handle: flux.Flux, pres
 
 def test_waiters_hear_that_the_job_manager_leaves(handle: flux.Flux) -> None:
     jobid = submit(handle, "100s", waitable=True)
+    wait(handle, jobid, "start")
     waits: list[Callable[[], Any]] = [
         handle.rpc("job-manager.wait", {"id": jobid}).get,
         handle.rpc("job-manager.drain").get,
