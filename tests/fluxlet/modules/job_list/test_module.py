@@ -246,10 +246,20 @@ def test_the_limit_of_comparisons_is_configured(start: Callable[..., BrokerThrea
         assert len(ids(h.rpc("job-list.list", request).get())) == 100
 
 
-def test_the_end_of_the_journal_is_its_end(start: Callable[..., BrokerThread]) -> None:
-    thread = start(Journal())
-    with thread.open() as h:
+def test_what_the_journal_of_another_job_manager_says_is_what_there_is(start: Callable[..., BrokerThread]) -> None:
+    journal = Journal()
+    journal.history = [job(1, *DONE), job(2, *SCHED)]
+    request = {"max_entries": 0, "attrs": []}
+    with start(journal).open() as h:
+        assert ids(h.rpc("job-list.list", request).get()) == [2, 1]
         h.rpc("job-manager.end").get()
-        while "job-list" in thread.call(lambda: list(thread.broker.modules)):
-            h.rpc("broker.ping", {}).get()
-        assert error_of(h.rpc("job-list.list-attrs").get)[0] == errno.ENOSYS
+        h.rpc("job-list.list-attrs").get()
+        assert ids(h.rpc("job-list.list", request).get()) == [2, 1]
+        journal.history = [job(2, *DONE), job(3, *SCHED)]
+        journal.opened.clear()
+        h.event_send("job-manager.hello", {})
+        assert journal.opened.wait(10.0)
+        assert ids(h.rpc("job-list.list", request).get()) == [3, 2]
+        h.rpc("job-manager.tell", {"responses": [job(4, *SCHED)]}).get()
+        assert ids(h.rpc("job-list.list", request).get()) == [3, 4, 2]
+        assert h.rpc("job-list.job-stats").get()["job_states"]["total"] == 3
