@@ -216,12 +216,19 @@ class Job:
         """Reads what there is to know, and starts the tasks; of several ranks, when all of them are ready."""
         try:
             self._init()
+            if self.plan.system.files:
+                from fluxlet.shell.staging import stage
+
+                stage(self, self._ready)
+            else:
+                self._ready()
         except ShellError as exc:
             self._begin_failed(exc)
-            return
         except ValueError as exc:
             self._begin_failed(ShellError(str(exc)))
-            return
+
+    def _ready(self) -> None:
+        """All that the tasks need is there."""
         if self.size == 1:
             self.start_tasks()
         else:
@@ -267,10 +274,6 @@ class Job:
         warning = environment.usable_tmpdir(env)
         if warning:
             self.log(4, warning)
-        if system.files:
-            from fluxlet.shell.staging import write_files
-
-            write_files(system.files, self.tmpdir)
         self.own_groups = plan.own_groups
         self.output = Output(self)
         self.output_log.delay = plan.output_delay

@@ -147,3 +147,26 @@ def test_files_are_written(tmp_path: Path) -> None:
     for bad in ({"../x": "a"}, {"/x": "a"}, {"x": 3}, {"x": {"data": "a", "encoding": "rot13"}}):
         with pytest.raises(ShellError, match=r"^files: "):
             staging.write_files(bad, directory)
+
+
+def test_files_in_pieces(tmp_path: Path) -> None:
+    refs = ["sha1-" + digit * 40 for digit in "ab"]
+    entry = {"encoding": "blobvec", "data": [[6, 2, refs[1]], [0, 3, refs[0]]], "size": 10, "mode": 0o100755}
+    assert staging.blobrefs({"x": entry, "y": "text"}) == set(refs)
+    staging.write_files({"x": entry}, str(tmp_path), {refs[0]: b"abc", refs[1]: b"de"})
+    assert (tmp_path / "x").read_bytes() == b"abc\0\0\0de\0\0"
+    assert stat.S_IMODE(os.stat(tmp_path / "x").st_mode) == 0o755
+    with pytest.raises(ShellError, match="has not the size that it should have"):
+        staging.write_files({"x": entry}, str(tmp_path), {refs[0]: b"abcd", refs[1]: b"de"})
+    for data in (
+        "text",
+        [[0, 1]],
+        [[-1, 1, refs[0]]],
+        [[0, 1, "sha1-xyz"]],
+        [[True, 1, refs[0]]],
+        [[1 << 70, 1, refs[0]]],
+    ):
+        with pytest.raises(ShellError, match=r"^files: invalid entry for x$"):
+            staging.blobrefs({"x": entry | {"data": data}})
+    with pytest.raises(ShellError, match=r"^files: (invalid entry for )?x"):
+        staging.write_files({"x": entry | {"size": 1 << 61}}, str(tmp_path), {refs[0]: b"abc", refs[1]: b"de"})

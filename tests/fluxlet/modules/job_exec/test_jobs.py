@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from exec_player import JobPlayer
 
-from flux.core import fluid
+from flux.core import content_rpc, fluid
 
 VECTORS = Path(__file__).parents[3] / "vectors"
 
@@ -183,6 +184,23 @@ def test_files_of_the_jobspec_are_in_its_directory(player: JobPlayer) -> None:
     files = {"script": {"mode": 0o100700, "data": "#!/bin/sh\necho hi $1\n", "encoding": "utf-8"}}
     job = player.run(["{{tmpdir}}/script", "you"], system={"files": files})
     assert player.output(job) == "hi you\n"
+
+
+def test_files_of_the_jobspec_can_be_in_the_content_store(player: JobPlayer) -> None:
+    data = b"0123456789" * 1000
+    content_rpc.blob(content_rpc.store(player.handle.core, data))
+    ref = f"sha1-{hashlib.sha1(data).hexdigest()}"
+
+    def run(ref: str) -> Any:
+        entry = {"mode": 0o100600, "encoding": "blobvec", "data": [[0, 10000, ref], [10000, 10000, ref]], "size": 20000}
+        return player.run(sh("cat {{tmpdir}}/large; exit 3"), system={"files": {"large": entry}})
+
+    job = run(ref)
+    assert (job.status, player.output(job)) == (3 << 8, data.decode() * 2)
+    missing = "sha1-" + "0" * 40
+    job = run(missing)
+    assert (job.kinds, job.status) == (["start", "finish", "release"], 256)
+    assert player.raised[-1]["note"] == f"files: {missing}: No such file or directory"
 
 
 def test_a_task_has_a_process_group_and_no_terminal(player: JobPlayer) -> None:
