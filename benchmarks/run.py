@@ -42,6 +42,7 @@ FIGURES = {
     "exec_true": ("per_second", "real `true` jobs/s, end to end", "> 1000", "issue 6; flux-core 80 to 93"),
     "exec_simulated": ("per_second", "simulated jobs/s", "> 3000", "issue 6; flux-core 180 to 260"),
     "exec_flood": ("worst_ping_ms", "ms, the longest ping under a flood", "< 50", "issue 6"),
+    "exec_flood_reader": ("worst_ping_ms", "ms, the same, and `flux run` reads it", "< 50", "issue 6"),
     "job_list": ("by_name_ms", "ms, ten of one name among the inactive", "< 2", "issue 6"),
     "job_memory": ("broker_mb", "MB, broker with those inactive jobs", "", "issue 6"),
     "overlay_rpc": ("us_a_level", "us more for each level, 16 ranks", "", "flux-core 75 to 90"),

@@ -7,6 +7,8 @@ their CPU time stands beside the rates: the machines that run this are shared.
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -88,32 +90,78 @@ def exec_simulated(count=2000):
     return {"per_second": rate, "broker_cpu_us": (cpu_us(broker)[0] - before) / count}
 
 
-def exec_flood(megabytes=100):
-    """A job that writes as fast as it can, and what others notice: the longest of many pings meanwhile."""
-    handle = flux.Flux()
-    size = megabytes * 1_000_000
-    jobspec = flux.job.JobspecV1.from_command(["sh", "-c", f"yes 0123456789012345678901234567890 | head -c {size}"])
-    broker = handle.attr_get("broker.pid")
-    page = os.sysconf("SC_PAGE_SIZE")
+class Notice:
+    """What others notice of a flood: the longest of many pings, and what the broker takes."""
 
-    def resident():
-        return int(Path(f"/proc/{broker}/statm").read_text().split()[1]) * page / 1e6
+    def __init__(self, handle):
+        self.handle = handle
+        self.broker = handle.attr_get("broker.pid")
+        self.worst = 0.0
+        self.start = time.perf_counter()
+        self.cpu = cpu_us(self.broker)[0]
+        self.before = self.peak = self.resident()
 
-    before, start = resident(), time.perf_counter()
-    jobid = flux.job.submit(handle, jobspec, waitable=True)
-    ended = flux.job.wait_async(handle, jobid)
-    worst = 0.0
-    while not ended.is_ready():
+    def resident(self):
+        pages = int(Path(f"/proc/{self.broker}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def ping(self):
         asked = time.perf_counter()
-        handle.rpc("broker.ping", {}).get()
-        worst = max(worst, time.perf_counter() - asked)
+        self.handle.rpc("broker.ping", {}).get()
+        self.worst = max(self.worst, time.perf_counter() - asked)
+        self.peak = max(self.peak, self.resident())
         time.sleep(0.002)
-    took = time.perf_counter() - start
-    return {"worst_ping_ms": worst * 1e3, "mb_per_second": megabytes / took, "broker_grew_mb": resident() - before}
+
+    def found(self, megabytes):
+        took = time.perf_counter() - self.start
+        return {
+            "worst_ping_ms": self.worst * 1e3,
+            "mb_per_second": megabytes / took,
+            "broker_grew_mb": self.peak - self.before,
+            "broker_cpu_ms_mb": (cpu_us(self.broker)[0] - self.cpu) / 1e3 / megabytes,
+        }
+
+
+def flood(megabytes):
+    """A command that writes as fast as it can."""
+    return ["sh", "-c", f"yes 0123456789012345678901234567890 | head -c {megabytes * 1_000_000}"]
+
+
+def exec_flood(megabytes=100):
+    """A job that writes as fast as it can, and what others notice."""
+    handle = flux.Flux()
+    notice = Notice(handle)
+    jobid = flux.job.submit(handle, flux.job.JobspecV1.from_command(flood(megabytes)), waitable=True)
+    ended = flux.job.wait_async(handle, jobid)
+    while not ended.is_ready():
+        notice.ping()
+    return notice.found(megabytes)
+
+
+def exec_flood_reader(megabytes=150, stopped=0):
+    """The same, and `flux run` reads it; after a second it is stopped for so many seconds."""
+    handle = flux.Flux()
+    subprocess.run(["flux", "run", "true"], check=True)  # what is imported at first is not of the flood
+    notice = Notice(handle)
+    with (
+        subprocess.Popen(["flux", "run", *flood(megabytes)], stdout=subprocess.PIPE) as run,
+        subprocess.Popen(["wc", "-c"], stdin=run.stdout, stdout=subprocess.PIPE) as count,
+    ):
+        run.stdout.close()
+        while run.poll() is None:
+            running = time.perf_counter() - notice.start
+            if stopped:
+                run.send_signal(signal.SIGSTOP if 1 < running < 1 + stopped else signal.SIGCONT)
+            notice.ping()
+        found = notice.found(megabytes)
+        if int(count.stdout.read()) != megabytes * 1_000_000:
+            raise SystemExit("something was lost")
+    return found
 
 
 def main():
-    scenario = {"exec_true": exec_true, "exec_simulated": exec_simulated, "exec_flood": exec_flood}[sys.argv[1]]
+    scenarios = (exec_true, exec_simulated, exec_flood, exec_flood_reader)
+    scenario = {scenario.__name__: scenario for scenario in scenarios}[sys.argv[1]]
     print(json.dumps(scenario(*map(int, sys.argv[2:]))))
 
 
