@@ -159,6 +159,32 @@ def encode_request(topic: bytes, raw: bytes | None, nodeid: int, matchtag: int, 
     )
 
 
+def encode_stream(message: Message, raws: list[bytes]) -> list[bytes]:
+    """The frames of a message with one payload after the other: what `encode` would give, but for `message.raw`."""
+    kind = message._type
+    if kind not in _TYPES:
+        raise local_error(errno.EPROTO)
+    flags = message.flags | _FLAG_PAYLOAD
+    head = b""
+    if flags & _FLAG_ROUTE:
+        head = b"".join([_size(len(route)) + route for route in message.routes or ()]) + b"\0"
+    topic = message.topic_bytes
+    if flags & _FLAG_TOPIC and topic is not None:
+        head += _size(len(topic)) + topic
+    tail = _pack_header(20, 0x8E, 1, kind, flags, message._userid, message._rolemask, message.aux1, message.aux2)
+    around = len(head) + MIN_BODY
+    frames = []
+    for raw in raws:
+        size = len(raw)
+        field = _SIZE[size] if size < 255 else b"\xff" + _four(size)
+        try:
+            length = _pack_length(around + len(field) + size)
+        except StructError:
+            raise OverflowError("the message is too long to frame") from None
+        frames.append(b"".join((MAGIC, length, head, field, raw, tail)))
+    return frames
+
+
 def _split(body: Buffer) -> list[bytes]:
     """The parts of an encoded message; a size that runs past the end is EINVAL (spec 01, 1.5 rule 1)."""
     parts = []

@@ -60,8 +60,8 @@ class Flow:
         self._broker = broker
         self._sent: dict[tuple[bytes, ...], _Sent] = {}
 
-    def sent(self, request: Message, size: int) -> None:
-        """A part of `size` bytes was sent in answer to `request`."""
+    def sent(self, request: Message, size: int, messages: int = 1) -> None:
+        """Parts, with `size` bytes in all, were sent in answer to `request`."""
         routes = request.routes or ()
         known = self._sent.get(routes)
         if known is None:
@@ -69,7 +69,7 @@ class Flow:
             if not isinstance(hop, Peer):
                 return
             known = self._sent[routes] = _Sent()
-        known.bytes += size + _OVERHEAD
+        known.bytes += size + _OVERHEAD * messages
         if known.bytes >= _SHARE:
             known.bytes = 0
             known.questions += 1

@@ -39,10 +39,10 @@ class Pace:
         self._waiting: dict[Any, Callable[[Any], None]] = {}
         self._timer = service.module.reactor.timer(0.0, 0.0, self._go_on)
 
-    def spend(self, request: Message, size: int) -> None:
-        """A message with `size` bytes has been sent in answer to `request`."""
-        self._spent += size + _MESSAGE
-        self._flow.sent(request, size)
+    def spend(self, request: Message, size: int, messages: int = 1) -> None:
+        """Messages, with `size` bytes in all, have been sent in answer to `request`."""
+        self._spent += size + _MESSAGE * messages
+        self._flow.sent(request, size, messages)
 
     def may_send(self, request: Message, who: T, later: Callable[[T], None]) -> bool:
         """True if more may be sent in answer to `request` now; else `later(who)` is called when to ask again."""

@@ -76,6 +76,13 @@ class Service(BrokerModule):
         if not request.flags & FLUX_MSGFLAG_NORESPONSE:
             self.module.post(request.response(raw))
 
+    def answer_all(self, request: Message, raws: list[bytes]) -> None:
+        """As `answer` for each payload, in less time: the next of a stream."""
+        if len(raws) == 1:
+            self.answer(request, raws[0])
+        elif raws and not request.flags & FLUX_MSGFLAG_NORESPONSE:
+            self.module.post_stream(request.response(), raws)
+
     def abandon(self, requests: Iterable[Message]) -> None:
         """Fails the requests that a module leaves open when it ends (spec 03, 13.4)."""
         for request in requests:

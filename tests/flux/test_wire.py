@@ -14,7 +14,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flux.message import Message
-from flux.wire import DEFAULT_LIMIT, MAGIC, PREFIX_SIZE, Framer, decode_body, encode, encode_body, encode_request
+from flux.wire import (
+    DEFAULT_LIMIT,
+    MAGIC,
+    PREFIX_SIZE,
+    Framer,
+    decode_body,
+    encode,
+    encode_body,
+    encode_request,
+    encode_stream,
+)
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "wire-messages.json").read_text())
 TYPES = {"request": 1, "response": 2, "event": 4, "control": 8}
@@ -225,6 +235,15 @@ def messages(draw: Any) -> Message:
 def test_encoding_round_trips(message: Message) -> None:
     assert slots(one(encode(message))) == slots(message)
     assert slots(decode_body(encode_body(message))) == slots(message)
+
+
+@given(messages(), st.lists(_payload, min_size=1, max_size=4))
+def test_messages_that_differ_in_their_payloads_encode_as_one_by_one(message: Message, raws: list[bytes]) -> None:
+    for raw, frame in zip(raws, encode_stream(message, raws), strict=True):
+        alone = message.copy()
+        alone.flags |= 2
+        alone.raw = raw
+        assert frame == encode(alone)
 
 
 @settings(deadline=None)

@@ -165,6 +165,18 @@ class Broker:
         if not self._working:
             self._drain()
 
+    def submit_stream(self, source: Endpoint, message: Message, raws: list[bytes]) -> None:
+        """As `submit` of a response for each payload; they differ in nothing else."""
+        if not self._work:
+            client = self.router.client_awaiting(message, source)
+            if client is not None:
+                client.deliver_stream(message, raws)
+                return
+        for raw in raws:
+            copied = message.copy()
+            copied.set_raw(raw)
+            self.submit(source, copied)
+
     def route(self, deliveries: list[Delivery]) -> None:
         """Makes deliveries; the messages that modules send in their course are worked off as well."""
         if self._working:

@@ -19,6 +19,7 @@ from flux.constants import (
     FLUX_MSGFLAG_UPSTREAM,
     FLUX_MSGTYPE_EVENT,
     FLUX_MSGTYPE_REQUEST,
+    FLUX_MSGTYPE_RESPONSE,
     FLUX_ROLE_NONE,
     FLUX_USERID_UNKNOWN,
 )
@@ -89,6 +90,19 @@ class LoadedModule(Endpoint):
             if (topic, message.aux1) not in self.notices.known or message.flags & FLUX_MSGFLAG_UPSTREAM:
                 self.notices.keep(message, topic)
         self.broker.submit(self, message)
+
+    def post_stream(self, response: Message, raws: list[bytes]) -> None:
+        """As `post` of a response for each payload; they differ in nothing else."""
+        if self._tracer is not None:
+            for raw in raws:
+                copied = response.copy()
+                copied.set_raw(raw)
+                self.post(copied)
+            return
+        response._userid = self.broker.owner
+        response._rolemask = LOCAL_OWNER
+        self.sent[FLUX_MSGTYPE_RESPONSE] += len(raws)
+        self.broker.submit_stream(self, response, raws)
 
     def unheard(self, topic: bytes, deaf: LoadedModule | None = None) -> bool:
         """True if an event of the module's with this topic has been published, as nobody is to get it. Rank 0 only.

@@ -34,7 +34,7 @@ import msgspec
 from flux.constants import FLUX_MSGTYPE_EVENT, FLUX_POLLIN
 from flux.message import Message
 from flux.reactor import FdEvent, Reactor, Timer
-from flux.wire import DEFAULT_LIMIT, Framer, encode
+from flux.wire import DEFAULT_LIMIT, Framer, encode, encode_stream
 from fluxlet.broker.clients import Client, Clients
 from fluxlet.broker.configuration import ConfigError
 from fluxlet.broker.long_response import LongResponse
@@ -123,6 +123,24 @@ class Connection(Client, Writer):
             return
         out.append(frame)
         self.out_size += len(frame)
+
+    def deliver_stream(self, message: Message, raws: list[bytes]) -> None:
+        """As `deliver` of a message for each payload."""
+        frames = encode_stream(message, raws)
+        size = sum(map(len, frames))
+        if len(raws) > 1 and self.out_size + size > self.limits.queue:
+            for raw in raws:  # as far as it goes
+                copied = message.copy()
+                copied.set_raw(raw)
+                self.deliver(copied)
+                if self not in self.server.connections:
+                    break
+            return
+        self.sent += len(frames)
+        if not self.out:
+            self.server.dirty.append(self)
+        self.out += frames
+        self.out_size += size
 
     def _deliver_long(self, message: LongResponse) -> None:
         """Queues what is not in one piece."""

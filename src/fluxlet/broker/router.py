@@ -64,6 +64,13 @@ class Endpoint:
         """Takes a message that the router has addressed to this endpoint."""
         raise NotImplementedError
 
+    def deliver_stream(self, message: Message, raws: list[bytes]) -> None:
+        """Takes a message for each payload; they differ in nothing else."""
+        for raw in raws:
+            copied = message.copy()
+            copied.set_raw(raw)
+            self.deliver(copied)
+
     @property
     def backlog(self) -> int:
         """Bytes that wait to be sent to this endpoint."""

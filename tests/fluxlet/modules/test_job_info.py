@@ -16,6 +16,7 @@ import flux
 import flux.job
 import flux.kvs
 from flux.constants import FLUX_RPC_STREAMING
+from flux.message import Message
 from flux.rpc import RPC
 from fluxlet.modules.job_info import live
 from fluxlet.modules.job_info.module import JobInfo
@@ -182,6 +183,22 @@ def test_many_watch_one_job_and_leave_nothing_behind(thread: BrokerThread, h: fl
     for rpc in watches[1:]:
         assert all_told(rpc)[:-1] in ([], ["submit", "exception", "clean"])
     assert not thread.broker.modules["kvs"].instance.taps
+
+
+def test_who_traces_the_module_sees_every_event(thread: BrokerThread, h: flux.Flux, jobids: Iterator[int]) -> None:
+    jobid, seen = next(jobids), []
+
+    def tracer(prefix: str, message: Message) -> None:
+        if (prefix, message.topic) == ("tx", "job-info.eventlog-watch"):
+            seen.append(message.payload["event"] if message.raw else None)
+
+    happen(h, jobid, SUBMIT, event("validate"), event("depend"))
+    module = thread.broker.modules["job-info"]
+    thread.call(lambda: module.trace(tracer))
+    rpc = watch(h, jobid)
+    assert [told(rpc) for _ in range(3)] == ["submit", "validate", "depend"]
+    thread.call(lambda: module.trace(None))
+    assert [json.loads(line)["name"] for line in seen] == ["submit", "validate", "depend"]
 
 
 def test_a_line_may_come_in_pieces(h: flux.Flux) -> None:

@@ -186,14 +186,15 @@ class JobInfo(Service):
     def _act(self, opened: _Open, actions: Iterator[Action]) -> None:
         """Does what a watch wants done."""
         request = opened.request
+        events: list[bytes] = []
         for action in actions:
             kind = type(action)
             if kind is Send:
                 line = action.line.decode("utf-8", "replace")  # type: ignore[union-attr]
-                raw = b'{"event":%b}\0' % quoted(line)
-                self.answer(request, raw)
-                self._pace.spend(request, len(raw))
-            elif kind is Read:
+                events.append(b'{"event":%b}\0' % quoted(line))
+                continue
+            self._send(request, events)
+            if kind is Read:
                 self._read(opened, action)  # type: ignore[arg-type]
             elif kind is Sentinel:
                 self.answer(request, None)
@@ -201,6 +202,14 @@ class JobInfo(Service):
                 self._stop_reading(opened)
                 self._watches.pop(id(request), None)
                 self.handle.respond_error(request, action.errnum, action.text)
+        self._send(request, events)
+
+    def _send(self, request: Message, events: list[bytes]) -> None:
+        """Sends events, and forgets them."""
+        if events:
+            self.answer_all(request, events)
+            self._pace.spend(request, sum(map(len, events)), len(events))
+            events.clear()
 
     def _read(self, opened: _Open, action: Read) -> None:
         """Begins to read what a watch wants to be read."""
