@@ -72,6 +72,7 @@ USED = {"argparse", "logging", "string", "traceback"}
     ("words", "used"),
     [
         (("getattr", "size"), set()),
+        (("jobs",), USED),
         (("run", "/bin/true"), USED),
         (("submit", "/bin/true"), USED),
     ],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -177,6 +176,9 @@ def _reachable(uri: JobURI | str) -> str:
     from flux.uri import JobURI
 
     uri = JobURI(uri) if isinstance(uri, str) else uri
-    if uri.scheme == "ssh" and uri.netloc == socket.gethostname() and os.path.exists(uri.path):
-        return uri.local
+    if uri.scheme == "ssh":
+        from socket import gethostname  # few lists ask for it
+
+        if uri.netloc == gethostname() and os.path.exists(uri.path):
+            return uri.local
     return str(uri)

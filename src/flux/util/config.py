@@ -10,10 +10,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flux.util.treedict import dict_merge
+
+if TYPE_CHECKING:
+    from pathlib import Path  # as long to read as all the rest; most users have no such files
 
 
 def xdg_searchpath(subdir: str = "") -> list[Path]:
@@ -21,9 +23,15 @@ def xdg_searchpath(subdir: str = "") -> list[Path]:
 
     From XDG_CONFIG_HOME (default ~/.config) and XDG_CONFIG_DIRS (default /etc/xdg, separated by ``:``).
     """
+    from pathlib import Path
+
+    return [Path(path, subdir) for path in _directories()]
+
+
+def _directories() -> list[str]:
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     dirs = os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
-    return [Path(path, "flux", subdir) for path in (home, *dirs.split(":")) if path]
+    return [os.path.join(path, "flux") for path in (home, *dirs.split(":")) if path]
 
 
 def _load_toml(path: Path) -> Any:
@@ -97,6 +105,8 @@ class UtilConfig:
 
         Raises ValueError for a file that does not parse or is not valid, OSError for one that cannot be read.
         """
+        if not any(os.path.isdir(directory) for directory in _directories()):
+            return self
         for directory in reversed(xdg_searchpath()):
             for suffix, handler in sorted(self.extension_handlers.items()):
                 path = directory / f"{self.name}{suffix}"
