@@ -375,13 +375,15 @@ class _SignalThread(threading.Thread):
 
 def _warm_up() -> None:
     """Loads what a broker needs, once for all of them."""
-    from fluxlet.broker.builtins import INTERNAL, LISTED
+    from fluxlet.broker.builtins import INTERNAL, LISTED, ONLY_RANK_0, SLEEPING
 
     gc.disable()
     for name in ("fluxlet.broker.main", "fluxlet.broker.overlay_port", "fluxlet.overlay.zmq"):
         import_module(name)
     import_module("fluxlet.overlay.bootstrap.pmi")
-    for place in (*INTERNAL.values(), *LISTED.values()):
+    # But for what one of them will read, if it is asked at all.
+    shared = [place for name, place in LISTED.items() if name not in ONLY_RANK_0 or name not in SLEEPING]
+    for place in (*INTERNAL.values(), *shared):
         import_module(place.partition(":")[0])
     gc.collect()
     # What is there stays as it is: brokers share the memory as long as nobody writes to it.
@@ -403,6 +405,7 @@ def _become(broker: BrokerProcess, guardian: int, pmi: int) -> None:
 
 def _broker_main(words: list[str], guardian: Guardian, flux: str | None) -> int:
     """What a broker's process does; its exit code."""
+    gc.disable()  # until its modules are there
     from fluxlet.broker.main import run
 
     try:
