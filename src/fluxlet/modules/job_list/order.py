@@ -113,10 +113,9 @@ class Inactive:
             job.purged = True
             self._purged += 1
         if self._purged > _FEW and self._purged > len(self.jobs) // 2:
-            left = [job for job in self.jobs if not job.purged]
-            self.jobs, self._by, self._purged = [], {}, 0
-            for job in left:
-                self.add(job)
+            self.jobs = [job for job in self.jobs if not job.purged]
+            self._by = {key: left for key, jobs in self._by.items() if (left := _left(jobs))}
+            self._purged = 0
 
     def by(self, what: str, value: Hashable) -> list[Job]:
         """The jobs, the oldest first, with a `userid`, `name`, `queue`, `result`, or that ran on a `rank`, or `host`.
@@ -131,6 +130,13 @@ class Inactive:
     def since(self, jobs: list[Job], when: float) -> int:
         """Where in such a list the jobs begin that ended at `when` or later."""
         return bisect_left(jobs, (when, -1), key=_ended)
+
+
+def _left(jobs: Job | list[Job]) -> Job | list[Job] | None:
+    """What is left of jobs when those that are purged are gone; nothing is an empty list, or None."""
+    if isinstance(jobs, Job):
+        return None if jobs.purged else jobs
+    return [job for job in jobs if not job.purged]
 
 
 def _appended(jobs: list[Job], job: Job) -> list[Job]:

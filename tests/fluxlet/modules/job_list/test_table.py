@@ -152,6 +152,17 @@ def test_purged_jobs_are_neither_listed_nor_counted_nor_kept() -> None:
     told = story.table.counts.told()
     assert (told["job_states"]["inactive"], told["successful"], told["inactive_purged"]) == (500, 250, 2500)
     assert told["queues"][0]["inactive_purged"] == 2500
+    # Nor are they in any index, which goes on with those that are left.
+    inactive = story.table.inactive
+    assert inactive.by("queue", "batch") == inactive.jobs
+    story.submit(3001, jobspec(queue="batch"))
+    story.run(3001)
+    story.end(3001, status=0)
+    assert inactive.by("queue", "batch") == inactive.jobs
+    assert inactive.jobs[-1].id == 3001
+    story.table.purge(range(2501, 3002))
+    story.table.purge(range(2501, 3002))
+    assert story.ids() == []
 
 
 def test_a_job_on_its_way() -> None:
