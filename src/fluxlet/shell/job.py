@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import stat
 from binascii import a2b_base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fluxlet.shell import allocation, environment, events, layout, options, tags
+from fluxlet.shell import allocation, events, layout, tags
 from fluxlet.shell.guestlog import GuestLog
 from fluxlet.shell.jobspec import Jobspec
 from fluxlet.shell.launch import Launch
@@ -32,6 +31,7 @@ from fluxlet.shell.mustache import TemplateError, expand
 from fluxlet.shell.options import ShellError
 from fluxlet.shell.output import Output
 from fluxlet.shell.plan import Plan
+from fluxlet.shell.prepare import prepare
 from fluxlet.shell.task import Stream, Task
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Job:
     _fail_code: int | None = None
     _raises = 0
     """Exceptions of ours that are on their way."""
-    _input_header = ""
+    input_header = ""
+    """What `input` begins with, until it is reported."""
     _launch: Launch | None = None
     """While not all tasks are started."""
     _early: Sequence[Callable[[], object]] = ()
@@ -215,7 +216,7 @@ class Job:
     def begin(self) -> None:
         """Reads what there is to know, and starts the tasks; of several ranks, when all of them are ready."""
         try:
-            self._init()
+            prepare(self, self._command)
             if self.plan.system.files:
                 from fluxlet.shell.staging import stage
 
@@ -236,77 +237,14 @@ class Job:
 
     def _begin_failed(self, error: ShellError) -> None:
         if not self._headed:
-            self._head(self.layout.ntasks if hasattr(self, "layout") else 0)
+            self.head(self.layout.ntasks if hasattr(self, "layout") else 0)
         self.fail(error)
 
-    def _head(self, ntasks: int) -> None:
+    def head(self, ntasks: int) -> None:
         """Begins the output; what has been said before comes behind that."""
         if self.leader:
             self._headed = True
             self.output_log.begin(events.output_header(time(), ntasks))
-
-    def _init(self) -> None:
-        server, start = self.server, self._command
-        plan = self.plan = server.plans.of(start.J, start.R.execution)
-        self.jobspec = plan.jobspec
-        system = plan.system
-        self.options = plan.options
-        self.rank = plan.rank
-        self.size = len(plan.nodes)
-        self.leader = self.rank == 0
-        self.verbose = plan.verbose
-        self.cwd = system.cwd or server.cwd
-        if not self.leader:
-            from fluxlet.shell.remote import RemoteOutput
-
-            low = options.integer(self.options, "output.client.lwm", 100)
-            high = options.integer(self.options, "output.client.hwm", 1000, 1)
-            service, leader = self.service, plan.nodes[0].rank
-            self.remote = RemoteOutput(server.connection, service, leader, self.rank, low, high, self.drained)
-        self.layout = plan.layout
-        for node, before, after in self.layout.adjusted:
-            if node == self.rank:
-                self.log(4, f"{self.hostname}: adjusted cores from {before} to {after}")
-        self._make_tmpdir()
-        if "FLUX_F58_FORCE_ASCII" in system.environment and self.f58.startswith("ƒ"):
-            self.f58 = "f" + self.f58[1:]  # as its tasks are to see it
-        env = self.env = environment.of_job(plan.environment, server.place, self.id, self.f58, self.tmpdir, plan.mpi)
-        warning = environment.usable_tmpdir(env)
-        if warning:
-            self.log(4, warning)
-        self.own_groups = plan.own_groups
-        self.output = Output(self)
-        self.output_log.delay = plan.output_delay
-        if self.leader:
-            now = time()
-            self._head(self.layout.ntasks)
-            self._input_header = events.input_header(now) if plan.simple else self.need_leader().header(now)
-            for context in self.output.redirects():
-                self.output_log.add("redirect", context)
-        self.output.open(range(self.ntasks))
-        if plan.input_is_file:
-            self._open_input()
-
-    def _open_input(self) -> None:
-        path = self.expand(options.text(self.options, "input.stdin.path") or "")
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        try:
-            fd = os.open(os.path.join(self.cwd, path), flags)
-        except OSError as exc:
-            raise ShellError(f"error opening input file '{path}': {exc.strerror}", "input") from None
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            from fluxlet.shell.feeder import Feeder
-
-            self.feeder = Feeder(self, fd)
-        else:
-            os.set_blocking(fd, True)
-            self.input_fd = fd
-
-    def _make_tmpdir(self) -> None:
-        try:
-            self.tmpdir = self.server.tmpdirs.make(f"jobtmp-{self.rank}-{self.f58}")
-        except OSError as exc:
-            raise ShellError(f"error creating FLUX_JOB_TMPDIR: {exc.strerror}") from None
 
     # Tasks.
 
@@ -522,7 +460,7 @@ class Job:
             self.code = max(self.code, 1)
             self.failed = True
             if not self._headed:
-                self._head(0)
+                self.head(0)
             self._end_if_done()
 
     def drop(self) -> None:
@@ -550,10 +488,10 @@ class Job:
     def report_start(self) -> None:
         """The tasks run: job-exec is told, with what there is for exec.eventlog and input."""
         self._start_reported = True
-        texts = f'"exec":{quoted("".join(self._lines))},"input":{quoted(self._input_header)}'
+        texts = f'"exec":{quoted("".join(self._lines))},"input":{quoted(self.input_header)}'
         self.server.report(f'{{"id":{self.id},"type":"start",{texts}}}')
         self._lines.clear()
-        self._input_header = ""
+        self.input_header = ""
         self.output_log.touch()
 
     def report_lines(self) -> None:

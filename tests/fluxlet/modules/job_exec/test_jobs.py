@@ -157,6 +157,23 @@ def test_variables_can_be_templates(player: JobPlayer) -> None:
     assert player.output(job, rank=1) == "1@1\n"
 
 
+def test_jobs_alike_are_not_mixed_up(player: JobPlayer, tmp_path: Path) -> None:
+    show = sh("echo $FLUX_JOB_ID $FLUX_JOB_TMPDIR $OWN {{id}} {{node.cores}}")
+    options = {"env-expand": {"OWN": "{{id.dec}}"}}
+    rundir = player.handle.attr_get("rundir")
+    for cores in ("0", "1", "0"):
+        job = player.run(show, options, cores=cores)
+        f58 = fluid.f58(job.id)
+        assert player.output(job) == f"{f58} {rundir}/jobtmp-0-{f58} {job.id} {f58} {cores}\n"
+    # What a file says is read for each of them.
+    hosts = tmp_path / "hosts"
+    options = {"taskmap": {"scheme": "hostfile", "value": str(hosts)}}
+    hosts.write_text("test0\n")
+    assert player.run(["true"], options).status == 0
+    hosts.write_text("other\n")
+    assert player.run(["true"], options).status == 256
+
+
 def test_limits_of_the_submitter(player: JobPlayer) -> None:
     job = player.run(sh("ulimit -Sn; ulimit -Sc"), {"rlimit": {"nofile": 77, "core": 0}})
     assert player.output(job) == "77\n0\n"
