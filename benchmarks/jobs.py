@@ -4,14 +4,18 @@ Only the public API of the `flux` package is used, so the same file runs under a
 wall-clock time stands the CPU time of this process: the machines that run this are shared.
 """
 
+import asyncio
 import json
+import math
 import os
 import statistics
 import sys
 import time
 
 import flux
+import flux.aio
 import flux.job
+import flux.job.watcher
 from flux.job.stats import JobStats
 
 
@@ -109,6 +113,69 @@ def submissions(handle, count, submit_all):
     return count / took, cpu / count * 1e6
 
 
+def by_wait(handle, jobspec, count):
+    """Waitable jobs."""
+    for future in [flux.job.submit_async(handle, jobspec, waitable=True) for _ in range(count)]:
+        flux.job.submit_get_id(future)
+    for _ in range(count):
+        flux.job.wait(handle)
+
+
+def by_result(handle, jobspec, count):
+    """`result_async` of each."""
+    futures = [flux.job.submit_async(handle, jobspec) for _ in range(count)]
+    for future in [flux.job.result_async(handle, future.get_id()) for future in futures]:
+        future.get_info()
+
+
+def by_events(handle, jobspec, count):
+    """`event_watch_async` of each."""
+    futures = [flux.job.submit_async(handle, jobspec) for _ in range(count)]
+    for watch in [flux.job.event_watch_async(handle, future.get_id()) for future in futures]:
+        while watch.get_event() is not None:
+            pass
+
+
+def by_executor(handle, jobspec, count):
+    """A FluxExecutor."""
+    with flux.job.FluxExecutor() as executor:
+        for future in [executor.submit(jobspec) for _ in range(count)]:
+            future.result()
+
+
+def by_watcher(handle, jobspec, count):
+    """A JobWatcher, as of `flux submit --wait`."""
+    watcher = flux.job.watcher.JobWatcher(handle, watch=False).start()
+    for _ in range(count):
+        flux.job.submit_async(handle, jobspec).then(lambda future: watcher.add_jobid(future.get_id()))
+    handle.reactor_run()
+
+
+def by_asyncio(handle, jobspec, count):
+    """`flux.aio`."""
+
+    async def run():
+        async with flux.aio.AsyncFlux() as connected:
+            await asyncio.gather(*[connected.job.run(jobspec) for _ in range(count)])
+
+    asyncio.run(run())
+
+
+def job_following(count=500):
+    """Simulated jobs followed to their ends: microseconds of CPU a job, of this process and of the broker."""
+    handle, jobspec, result = flux.Flux(), simulated(), {}
+    for way in (by_wait, by_result, by_events, by_executor, by_watcher, by_asyncio):
+        way(handle, jobspec, 20)
+        best = {}
+        for _ in range(3):
+            client, broker = time.process_time(), broker_cpu(handle)
+            way(handle, jobspec, count)
+            used = {"client_us": time.process_time() - client, "broker_us": broker_cpu(handle) - broker}
+            best = {name: min(used[name] / count * 1e6, best.get(name, math.inf)) for name in used}
+        result |= {f"{way.__name__}_{name}": value for name, value in best.items()}
+    return result
+
+
 def job_submit(count=1000):
     """Submissions waited for one by one, and many at once."""
     handle = flux.Flux()
@@ -171,7 +238,8 @@ def job_list(count=4000):
 
 
 SCENARIOS = {
-    function.__name__: function for function in (job_latency, job_executor, job_submit, job_submit_client, job_list)
+    function.__name__: function
+    for function in (job_latency, job_executor, job_following, job_submit, job_submit_client, job_list)
 }
 
 

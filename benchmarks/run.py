@@ -37,6 +37,7 @@ FIGURES = {
     "scheduling": ("module_us_64", "us of CPU of the broker a job, KVS and all", "< 120", "issue 6"),
     "job_latency": ("ms", "ms, a real job submitted and waited for", "< 5", "issue 6; flux-core 37"),
     "job_executor": ("per_second", "real jobs/s through FluxExecutor", "", "flux-core 60"),
+    "job_following": ("by_executor_client_us", "us of the client's CPU, a job through FluxExecutor", "", ""),
     "job_submit": ("per_second", "submissions/s, many at once", "> 6000", "issue 6; flux-core 1,740"),
     "job_submit_client": ("cpu_us", "us of the client's CPU, a submission", "< 60", "issue 6"),
     "exec_true": ("per_second", "real `true` jobs/s, end to end", "> 1000", "issue 6; flux-core 80 to 93"),
