@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
@@ -20,6 +19,7 @@ from flux.cli.attach_signals import Signals
 from flux.cli.attach_status import StatusLine
 from flux.cli.tool import Failure, OutputClosed, text_of
 from flux.core.handle import Flux
+from flux.core.signal_text import signal_text
 from flux.eventlog import EventLogEvent
 from flux.job._outputevents import JobExceptionEvent, LogEvent, OutputEvent, RedirectEvent, decode
 from flux.job.event import JobEventWatchFuture, event_watch_async
@@ -201,9 +201,10 @@ class Attach:
 
     def _tell_end(self, status: int) -> None:
         if os.WIFSIGNALED(status):
-            self.say(f"job shell {signal.strsignal(os.WTERMSIG(status))}")
-        elif (code := os.WEXITSTATUS(status)) > 128:
-            self.say(f"task(s) {signal.strsignal(code - 128)}")
+            number = os.WTERMSIG(status)
+            self.say(f"job shell {signal_text(number) or f'killed by signal {number}'}")
+        elif (code := os.WEXITSTATUS(status)) > 128 and (text := signal_text(code - 128)):
+            self.say(f"task(s) {text}")
         elif code:
             self.say(f"task(s) exited with exit code {code}")
 

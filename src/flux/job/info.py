@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import pwd
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from flux.constants import FLUX_JOB_STATE_DEPEND, FLUX_JOB_STATE_PRIORITY, FLUX_JOB_STATE_RUN, FLUX_JOB_STATE_SCHED
+from flux.core.signal_text import signal_text
 from flux.job._infofields import HEADINGS, attributes_of, heading_of
 from flux.job._infoparts import (
     AnnotationsInfo,
@@ -272,7 +272,10 @@ class JobInfo:
         Before it has ended "". What ended without having run: -128 if it was canceled, else 1.
         """
         if self.waitstatus != "":
-            return os.waitstatus_to_exitcode(self.waitstatus)
+            try:
+                return os.waitstatus_to_exitcode(self.waitstatus)
+            except ValueError:  # simulated jobs may have any: that of a process that was stopped, say
+                return -int(self.waitstatus & 0x7F)
         return {"CANCELED": -128, "FAILED": 1}.get(self.result, "")
 
     @property
@@ -325,7 +328,7 @@ class JobInfo:
                 note = f" note={exception.note}" if exception.note else ""
                 return f"Exception: type={exception.type}{note}"
             if isinstance(code, int) and code > 128:
-                return signal.strsignal(code - 128) or f"Exit {code}"
+                return signal_text(code - 128) or f"Exit {code}"
             return _EXIT_CODES.get(code, f"Exit {code}")  # type: ignore[arg-type]  # text is no key
         return f"Exit {code}"
 

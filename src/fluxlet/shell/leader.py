@@ -10,6 +10,7 @@ from binascii import a2b_base64
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from flux.core.signal_text import signal_text
 from flux.idset import IDset
 from fluxlet.shell import events, options
 from fluxlet.shell.guestlog import GuestLog
@@ -45,7 +46,7 @@ def pty_ranks(given: dict[str, Any], ntasks: int) -> frozenset[int]:
 def describe(status: int) -> str:
     """A wait status for people: ``Exit 7``, ``Segmentation fault``."""
     if os.WIFSIGNALED(status):
-        return signal.strsignal(os.WTERMSIG(status)) or f"Signal {os.WTERMSIG(status)}"
+        return signal_text(os.WTERMSIG(status)) or f"Signal {os.WTERMSIG(status)}"
     return f"Exit {os.WEXITSTATUS(status)}"
 
 

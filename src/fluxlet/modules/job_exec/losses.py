@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flux.core.codec import dump_payload
 from flux.core.future_state import RpcState
+from flux.core.signal_text import signal_text
 from fluxlet.modules.job_exec.job import ExecJob
 from fluxlet.modules.job_exec.machine import State
 
@@ -39,7 +40,7 @@ class Losses:
 
     def _killed(self, job: ExecJob, shell: int, status: int) -> None:
         service = self.service
-        what = signal.strsignal(os.WTERMSIG(status)) or f"Signal {os.WTERMSIG(status)}"
+        what = signal_text(os.WTERMSIG(status)) or f"Signal {os.WTERMSIG(status)}"
         text = f"shell rank {shell} (on {job.nodes[shell].host}): {what}"
         if shell == 0:
             if not job.fatal:

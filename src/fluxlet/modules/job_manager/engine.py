@@ -54,6 +54,23 @@ class Ports(Protocol):
 
 _is_name = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 
+#: Events that say what the engine has done, and that those who follow a log go by.
+_OWN = frozenset(
+    (
+        "submit",
+        "validate",
+        "invalidate",
+        "depend",
+        "alloc",
+        "start",
+        "finish",
+        "release",
+        "free",
+        "clean",
+        "flux-restart",
+    )
+)
+
 #: Called with a job and the name of an event it has posted.
 Watch = Callable[[Job, str], None]
 
@@ -91,6 +108,8 @@ class Engine:
         """Posts an event that somebody else has made up. Raises ValueError for a name or context that will not do."""
         if not _is_name(name):
             raise ValueError(f"{name!r} is no name of an event: letters, digits, dots and dashes")
+        if name in _OWN:
+            raise ValueError(f"{name} is for the job manager to post: a job's log would contradict what it does")
         try:
             self.post(job, name, context)
         except (KeyError, TypeError) as exc:

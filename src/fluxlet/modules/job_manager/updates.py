@@ -59,9 +59,9 @@ class Updates(Base):
             check_keys(request.updates)
         except ValueError as exc:
             raise OSError(errno.EINVAL, str(exc)) from None
-        job = self.find(request.id, errno.ENOENT, "unknown job id")
         if request.id in self.pasts.jobs:
             raise OSError(errno.EINVAL, "job is inactive")
+        job = self.find(request.id, errno.ENOENT, "unknown job id")
         if not authorized(msg, job.userid):
             raise OSError(errno.EPERM, "guests may only update their own jobs")
         owner = bool(msg.rolemask & 1)

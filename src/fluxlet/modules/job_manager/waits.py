@@ -6,12 +6,12 @@ somebody does.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from flux.core.signal_text import signal_text
 from flux.message import Message
 from fluxlet.modules.job_manager.job import WAITABLE, Job, exit_code
 
@@ -26,10 +26,10 @@ def outcome(job: Job) -> Outcome:
     status = job.status or 0
     number = status & 0x7F
     if number:
-        return False, f"job shell {signal.strsignal(number)}"
+        return False, f"job shell {signal_text(number) or f'killed by signal {number}'}"
     code = exit_code(status)
     if code > 128:
-        name = signal.strsignal(code - 128)
+        name = signal_text(code - 128)
         return False, f"task(s) {name}" if name else f"task(s) exited with exit code {code}"
     if code:
         return False, f"task(s) exited with exit code {code}"

@@ -40,7 +40,11 @@ def test_submission_is_answered_when_its_first_events_are_stored(handle: flux.Fl
         (["false"], "task(s) exited with exit code 1"),
         (["exit", "7"], "task(s) exited with exit code 7"),
         (["exit", "137"], "task(s) Killed"),
+        (["exit", "255"], "task(s) exited with exit code 255"),
+        (["exit", "193"], "task(s) exited with exit code 193"),
         (["kill", "9"], "job shell Killed"),
+        (["kill", "100"], "job shell killed by signal 100"),
+        (["kill", "127"], "job shell killed by signal 127"),
         (["missing"], "Fatal exception type=exec missing: No such file or directory"),
     ],
 )
@@ -166,9 +170,16 @@ def test_events_of_any_name_may_be_posted(handle: flux.Flux, submit: Submit) -> 
 
     post("mine", {"x": 1})
     assert events(handle, jobid)[-1]["context"] == {"x": 1}
-    for name, context in (('a"b', None), ("", None), ("priority", {})):
+    for name, context in (('a"b', None), ("", None), ("priority", {}), ("clean", None), ("alloc", {}), ("submit", {})):
         assert error_of(lambda name=name, context=context: post(name, context))[0] == errno.EINVAL
     assert names(handle, jobid)[-1] == "mine"
+
+
+def test_what_has_ended_is_not_updated(handle: flux.Flux, player: Player, submit: Submit) -> None:
+    jobid = submit("true")
+    handle.rpc("job-manager.drain").get()
+    update = handle.rpc("job-manager.update", {"id": jobid, "updates": {"attributes.system.duration": 1}})
+    assert error_of(update.get) == (errno.EINVAL, "job is inactive")
 
 
 def test_drain_and_idle(handle: flux.Flux, player: Player, submit: Submit) -> None:

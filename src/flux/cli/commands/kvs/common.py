@@ -30,8 +30,9 @@ def connect() -> Flux:
 
 
 def failure(what: str, error: OSError) -> Failure:
-    """``flux-kvs: WHAT: TEXT``, with what else is known of the error in further lines."""
-    return Failure(f"{what}: {text_of(error)}", None, tuple(getattr(error, "__notes__", ())))
+    """``flux-kvs: WHAT: TEXT``, with what else is known of the error in further lines. `what`: a key."""
+    text = f"{what}: {text_of(error)}" if what else "a key must not be empty"
+    return Failure(text, None, tuple(getattr(error, "__notes__", ())))
 
 
 def write(data: bytes, flush: bool = False) -> None:
