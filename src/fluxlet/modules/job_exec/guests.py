@@ -1,63 +1,34 @@
 """The guest namespaces of jobs: made, linked, written, copied, removed, in the order of spec 07, 4.2, and cheaply.
 
 Rules:
-- What goes into the primary namespace, for all jobs, is one commit at a time: at once when it is quiet, many jobs'
-  in one when it is not.
 - A job's own namespace gets what there is in one commit; what comes meanwhile goes with the next. The last commit's
-  answer names the root that becomes the job's `guest` directory.
+  root becomes the job's `guest` directory.
 - The namespace is removed when that directory is in place.
 - A job that is over before anything of it has been committed is never linked, and nothing is written to its namespace
   unless its tasks have: its final directory is made at once, in the primary namespace.
+- So what there is waits a little: most jobs are short. Where that can be told, longer if nobody looks, and no longer
+  than until somebody does.
 """
 
 from __future__ import annotations
 
-import errno
-from binascii import b2a_base64
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from flux.core.codec import dump_payload
-from flux.core.future_state import RpcState
 from fluxlet.modules.job_exec.job import ExecJob
+from fluxlet.modules.job_exec.store import Store
+from fluxlet.modules.kvs.operation import APPEND, Op, Value
+from fluxlet.shell.later import Later
 
 if TYPE_CHECKING:
     from fluxlet.service import Service
 
-
-class Committed(msgspec.Struct):
-    """The answer to kvs.commit."""
-
-    rootref: str
-
-
-class Value(msgspec.Struct):
-    """A tree object with a value."""
-
-    type: str
-    data: msgspec.Raw
-
-
-class Looked(msgspec.Struct):
-    """The answer to kvs.lookup."""
-
-    val: Value
-
-
-_decode_commit = msgspec.json.Decoder(Committed).decode
-_decode_lookup = msgspec.json.Decoder(Looked).decode
-
-#: The blobref of the empty directory, by content.hash.
-_EMPTY = b'{"data":{},"type":"dir","ver":1}'
-
-
-def empty_root(hash_name: str) -> str:
-    """The blobref of a namespace that nothing has been written to."""
-    import hashlib
-
-    return f"{hash_name}-{hashlib.new(hash_name, _EMPTY).hexdigest()}"
+#: What is written to a job's exec.eventlog waits this long for more, in seconds; and if nobody looks.
+_DELAY = 0.01
+_LAZY = 0.05
 
 
 class Guests:
@@ -65,60 +36,54 @@ class Guests:
 
     Args:
         service: asks the KVS.
-        hash_name: content.hash.
         complain: called with the text for the log.
     """
 
-    def __init__(self, service: Service, hash_name: str, complain: Callable[[str], None]) -> None:
-        self._service = service
+    def __init__(self, service: Service, complain: Callable[[str], None]) -> None:
+        self.store = Store(service)
         self._complain = complain
-        self._empty = empty_root(hash_name)
-        self._ops: list[str] = []
-        self._then: list[Callable[[RpcState], None]] = []
-        self._in_flight = False
+        self._later: Later[ExecJob] = Later(service.module.reactor, _DELAY, self.flush)
+        self._lazy: Later[ExecJob] = Later(service.module.reactor, _LAZY, self.flush)
         self._closing: dict[int, Callable[[], None]] = {}  # to be closed when their commit has been answered
-        self._soon = service.module.reactor.timer(0.0, 0.0, self._commit_primary)
 
     def stop(self) -> None:
-        """Lets go of the timer."""
-        self._soon.stop()
+        """Nothing is written any more."""
+        self._later.stop()
+        self._lazy.stop()
 
     # The beginning.
 
-    def create(self, job: ExecJob, then: Callable[[RpcState], None]) -> None:
-        """Makes the job's namespace; that of a job which a job-exec before us was given may be there."""
-        request = f'{{"namespace":"{job.namespace}","rootref":"{self._empty}","owner":{job.userid},"flags":0}}\0'
+    def create(self, job: ExecJob, then: Callable[[str], None]) -> None:
+        """Makes the job's namespace; that of a job which a job-exec before us was given may be there.
 
-        def made(state: RpcState) -> None:
-            if state.errnum == errno.EEXIST and job.reattach:
-                state.errnum = 0
-            job.namespace_made = not state.errnum
-            then(state)
+        `then` is called with what has gone wrong, if anything.
+        """
 
-        self._service.ask(b"kvs.namespace-create", request.encode(), made, nodeid=0)
+        def made(text: str) -> None:
+            job.namespace_made = not text
+            then(text)
 
-    def lookup(self, key: str, then: Callable[[bytes | None, str], None]) -> None:
-        """The value at a key, JSON text of its base64, and ""; or None and what went wrong."""
-
-        def found(state: RpcState) -> None:
-            if state.errnum:
-                then(None, state.error_text() or "")
-                return
-            try:
-                value = _decode_lookup((state.value.raw or b"")[:-1]).val
-            except msgspec.MsgspecError as exc:
-                then(None, str(exc))
-                return
-            then(bytes(value.data), "") if value.type == "val" else then(None, "it is no value")
-
-        request = f'{{"key":"{key}","namespace":"primary","flags":0}}\0'
-        self._service.ask(b"kvs.lookup", request.encode(), found)
-
-    def _linked(self, state: RpcState) -> None:
-        if state.errnum:
-            self._complain(f"error linking guest namespaces: {state.error_text()}")
+        self.store.create(job.namespace, job.userid, made, exist_ok=job.reattach)
 
     # Meanwhile.
+
+    def flush_soon(self, job: ExecJob) -> None:
+        """There is something for the job's namespace."""
+        if job.namespace_made and self.store.hold(job.namespace, partial(self._flushed, job)):
+            self._link(job)
+            self._lazy.add(job)
+        else:
+            self._later.add(job)
+
+    def _flushed(self, job: ExecJob) -> bool:
+        self.flush(job)
+        return not job.committing
+
+    def _link(self, job: ExecJob) -> None:
+        if not job.linked:
+            job.linked = True
+            link = b'{"data":{"namespace":"%b","target":"."},"type":"symlink","ver":1}' % job.namespace.encode()
+            self.store.put([Op(f"{job.key}.guest", 0, msgspec.Raw(link))], self._linked)
 
     def flush(self, job: ExecJob) -> None:
         """Commits what the job has for its namespace; the first time, links that as the job's `guest` directory."""
@@ -127,49 +92,46 @@ class Guests:
         if not job.namespace_made:
             self._create_late(job)
             return
-        if not job.linked:
-            job.linked = True
-            target = f'{{"namespace":"{job.namespace}","target":"."}}'
-            self._put(f"{job.key}.guest", f'{{"ver":1,"type":"symlink","data":{target}}}', self._linked)
-        raw = self._take(job)
-        if raw is None:
+        self._link(job)
+        ops = self._operations(job, "")
+        if not ops:
             return
         job.committing = job.committed = True
 
-        def committed(state: RpcState) -> None:
+        def committed(root: str, text: str) -> None:
             job.committing = False
-            if state.errnum:
-                self._complain(f"{job.f58}: error writing to the guest namespace: {state.error_text()}")
-            if job.id in self._closing:
-                self._closing.pop(job.id)()
-            else:
-                self.flush(job)
+            if text:
+                self._complain(f"{job.f58}: error writing to the guest namespace: {text}")
+            self._go_on(job)
 
-        self._service.ask(b"kvs.commit", raw, committed)
+        self.store.write(job.namespace, ops, committed)
+
+    def _linked(self, text: str) -> None:
+        if text:
+            self._complain(f"error linking guest namespaces: {text}")
+
+    def _go_on(self, job: ExecJob) -> None:
+        """What was waited for has come about."""
+        if job.id in self._closing:
+            self._closing.pop(job.id)()
+        elif job.exec_lines or job.input_text or job.output_text:
+            self.flush(job)
 
     def _create_late(self, job: ExecJob) -> None:
         """A job that nobody runs has no namespace unless there is something to be seen of it before it is over."""
         job.creating = True
 
-        def made(state: RpcState) -> None:
+        def made(text: str) -> None:
             job.creating = False
-            if state.errnum:
-                self._complain(f"{job.f58}: error creating guest namespace: {state.error_text()}")
+            if text:
+                self._complain(f"{job.f58}: error creating guest namespace: {text}")
                 job.closing = True
-            if job.id in self._closing:
-                self._closing.pop(job.id)()
-            else:
-                self.flush(job)
+            self._go_on(job)
 
         self.create(job, made)
 
-    def _take(self, job: ExecJob) -> bytes | None:
-        ops = self._operations(job, "")
-        if not ops:
-            return None
-        return f'{{"namespace":"{job.namespace}","flags":0,"ops":[{",".join(ops)}]}}\0'.encode()
-
-    def _operations(self, job: ExecJob, prefix: str) -> list[str]:
+    @staticmethod
+    def _operations(job: ExecJob, prefix: str) -> list[Op]:
         """Appends what the job has, to keys with this prefix; it has it no more."""
         ops = []
         for key, text in (
@@ -178,9 +140,7 @@ class Guests:
             ("output", job.output_text),
         ):
             if text:
-                data = b2a_base64(text.encode("utf-8", "surrogateescape"), newline=False).decode()
-                dirent = f'{{"ver":1,"type":"val","data":"{data}"}}'
-                ops.append(f'{{"key":"{prefix}{key}","flags":32,"dirent":{dirent}}}')
+                ops.append(Op(prefix + key, APPEND, Value(text.encode("utf-8", "surrogateescape"))))
         job.exec_lines.clear()
         job.input_text = job.output_text = ""
         return ops
@@ -193,6 +153,10 @@ class Guests:
             self._closing[job.id] = lambda: self.close(job, then)
             return
         job.closing = True
+        self._later.discard(job)
+        self._lazy.discard(job)
+        if job.linked and self.store.take_back(f"{job.key}.guest"):
+            job.linked = False
         if not job.namespace_made:
             self._close_directly(job, then)
         elif not job.committed and not job.linked:
@@ -203,87 +167,41 @@ class Guests:
     def _close_unused(self, job: ExecJob, then: Callable[[], None]) -> None:
         """Nothing is in the namespace that we know of: if nothing is, the directory is made where it is to be."""
 
-        def found(state: RpcState) -> None:
-            root = b'"rootref":"%b"' % self._empty.encode()
-            if state.errnum or root not in (state.value.raw or b"").replace(b" ", b""):
+        def found(root: str, text: str) -> None:
+            if text or root:
                 self._close_used(job, then)
-                return
-            self._close_directly(job, then)
+            else:
+                self._close_directly(job, then)
 
-        request = f'{{"namespace":"{job.namespace}"}}\0'
-        self._service.ask(b"kvs.getroot", request.encode(), found)
+        self.store.root(job.namespace, found)
 
     def _close_directly(self, job: ExecJob, then: Callable[[], None]) -> None:
-        self._ops += self._operations(job, f"{job.key}.guest.")
-        self._put("", "", lambda state: self._copied(job, state, then))
+        self.store.put(self._operations(job, f"{job.key}.guest."), lambda text: self._copied(job, text, then))
 
     def _close_used(self, job: ExecJob, then: Callable[[], None]) -> None:
-        raw = self._take(job)
-        if raw is None:
-            request = f'{{"key":".","namespace":"{job.namespace}","flags":16}}\0'
-            self._service.ask(b"kvs.lookup", request.encode(), lambda state: self._looked(job, state, then))
-            return
-
-        def committed(state: RpcState) -> None:
-            if state.errnum:
-                self._complain(f"{job.f58}: error writing to the guest namespace: {state.error_text()}")
+        def have(root: str, text: str) -> None:
+            if text:
+                self._complain(f"{job.f58}: error writing to the guest namespace: {text}")
                 self._remove(job, then)
                 return
-            self._copy(job, _decode_commit((state.value.raw or b"")[:-1]).rootref, then)
+            dirent = b'{"data":["%b"],"type":"dirref","ver":1}' % root.encode()
+            self.store.put([Op(f"{job.key}.guest", 0, msgspec.Raw(dirent))], lambda text: self._copied(job, text, then))
 
-        self._service.ask(b"kvs.commit", raw, committed)
+        # Without anything to write this tells the root.
+        self.store.write(job.namespace, self._operations(job, ""), have)
 
-    def _looked(self, job: ExecJob, state: RpcState, then: Callable[[], None]) -> None:
-        if state.errnum:
-            self._complain(f"{job.f58}: error reading the guest namespace: {state.error_text()}")
-            self._remove(job, then)
-            return
-        root = msgspec.json.decode((state.value.raw or b"")[:-1])["val"]["data"][0]
-        self._copy(job, root, then)
-
-    def _copy(self, job: ExecJob, rootref: str, then: Callable[[], None]) -> None:
-        dirent = f'{{"data":["{rootref}"],"type":"dirref","ver":1}}'
-        self._put(f"{job.key}.guest", dirent, lambda state: self._copied(job, state, then))
-
-    def _copied(self, job: ExecJob, state: RpcState, then: Callable[[], None]) -> None:
-        if state.errnum:
-            self._complain(f"{job.f58}: error copying the guest namespace: {state.error_text()}")
+    def _copied(self, job: ExecJob, text: str, then: Callable[[], None]) -> None:
+        if text:
+            self._complain(f"{job.f58}: error copying the guest namespace: {text}")
         if job.namespace_made:
             self._remove(job, then)
         else:
             then()
 
     def _remove(self, job: ExecJob, then: Callable[[], None]) -> None:
-        def removed(state: RpcState) -> None:
-            if state.errnum:
-                self._complain(f"{job.f58}: error removing the guest namespace: {state.error_text()}")
+        def removed(text: str) -> None:
+            if text:
+                self._complain(f"{job.f58}: error removing the guest namespace: {text}")
 
-        request = dump_payload({"namespace": job.namespace})
-        self._service.ask(b"kvs.namespace-remove", request, removed, nodeid=0)
+        self.store.remove(job.namespace, removed)
         then()
-
-    # The primary namespace.
-
-    def _put(self, key: str, dirent: str, then: Callable[[RpcState], None]) -> None:
-        if key:
-            self._ops.append(f'{{"key":"{key}","flags":0,"dirent":{dirent}}}')
-        self._then.append(then)
-        if not self._in_flight and not self._soon.active:
-            self._soon.start()
-
-    def _commit_primary(self) -> None:
-        if not self._ops or self._in_flight:
-            return
-        ops, self._ops = self._ops, []
-        waiting, self._then = self._then, []
-        self._in_flight = True
-
-        def committed(state: RpcState) -> None:
-            self._in_flight = False
-            for then in waiting:
-                then(state)
-            if self._ops and not self._soon.active:
-                self._soon.start()
-
-        raw = f'{{"namespace":"primary","flags":0,"ops":[{",".join(ops)}]}}\0'.encode()
-        self._service.ask(b"kvs.commit", raw, committed)

@@ -27,10 +27,6 @@ from fluxlet.modules.job_exec.resident import Resident
 from fluxlet.modules.job_exec.testexec import TestExec, override
 from fluxlet.payload import decode
 from fluxlet.service import Service, authorized, sender
-from fluxlet.shell.later import Later
-
-#: What is written to a job's exec.eventlog waits this long for more, in seconds.
-_DELAY = 0.01
 
 
 class ExpirationRequest(msgspec.Struct):
@@ -91,12 +87,11 @@ class JobExec(Service):
         self._manager = b""  # who has given us jobs
         self._orphans: dict[int, ExecJob] = {}
         """Those whose job manager has gone: another one will ask for them."""
-        self.guests = Guests(self, broker.attributes.visible.get("content.hash", "sha1"), self.complain)
+        self.guests = Guests(self, self.complain)
         self.resident = Resident(self)
         self.bulk = Bulk(self)
         self.testexec = TestExec(self)
         self.losses = Losses(self)
-        self._unflushed: Later[ExecJob] = Later(self.module.reactor, _DELAY, self.guests.flush)
 
     async def start_service(self) -> None:
         """Offers our service to job-manager, if that is there."""
@@ -111,7 +106,6 @@ class JobExec(Service):
 
     def stop_service(self) -> None:
         """Lets go of everything; what runs is ended by the module job-shell."""
-        self._unflushed.stop()
         self.guests.stop()
         self.resident.stop()
         for job in self.jobs.values():
@@ -212,9 +206,9 @@ class JobExec(Service):
             if not left:
                 self.event(job, Event.ENDED if job.fatal else Event.READY)
 
-        def made(state: RpcState) -> None:
-            if state.errnum:
-                self.exception(job, "exec", f"error creating guest namespace: {state.error_text()}")
+        def made(text: str) -> None:
+            if text:
+                self.exception(job, "exec", f"error creating guest namespace: {text}")
             one()
 
         def found(value: bytes | None, text: str) -> None:
@@ -226,7 +220,7 @@ class JobExec(Service):
 
         self.guests.create(job, made)
         if job.runner is self.resident:
-            self.guests.lookup(f"{job.key}.J", found)
+            self.guests.store.value(f"{job.key}.J", found)
 
     def _respond(self, job: ExecJob, kind: str, data: dict[str, Any]) -> None:
         if job.unsaid is not None:
@@ -288,7 +282,6 @@ class JobExec(Service):
 
     def _save(self, job: ExecJob) -> None:
         self._let_go(job)
-        self._unflushed.discard(job)
         job.log("done")
         self.guests.close(job, lambda: self.event(job, Event.SAVED))
 
@@ -432,7 +425,7 @@ class JobExec(Service):
 
     def flush_soon(self, job: ExecJob) -> None:
         """What has been logged is to be committed."""
-        self._unflushed.add(job)
+        self.guests.flush_soon(job)
 
     # Shells.
 

@@ -188,7 +188,10 @@ class Resident:
             job.exec_lines.append(report.exec)
         job.input_text += report.input
         job.output_text += report.output
-        self._dirty[job.id] = job
+        if job.committed:
+            self._dirty[job.id] = job
+        else:
+            self.service.flush_soon(job)
 
     def _started(self, link: Link, job: ExecJob, report: Report) -> None:
         if len(job.nodes) == 1:

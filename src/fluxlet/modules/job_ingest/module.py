@@ -8,8 +8,7 @@ Rules:
 - What arrives in one pass of the loop is one batch: one transaction, one request to the job manager. There is no
   timer: a lone job goes at once.
 - A job is answered when its first events are stored; one that is refused, nothing is left of.
-- On rank 0 the job manager is told of a batch without waiting for the KVS: that applies our transaction before the
-  job manager's, which comes behind it.
+- On rank 0 the job manager stores what is to be stored of a job, with the first events of it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ import msgspec
 
 from flux.brokermod import request_handler
 from flux.constants import FLUX_NODEID_UPSTREAM
-from flux.core.fluid import kvs, timestamp
+from flux.core.fluid import timestamp
 from flux.core.future_state import FutureState
 from flux.core.handle import Flux
 from flux.future import Future
@@ -34,7 +33,6 @@ from fluxlet.broker.broker import Broker
 from fluxlet.modules.job_ingest import checks, settings
 from fluxlet.modules.job_ingest.ids import MAX_GENERATOR, Ids
 from fluxlet.modules.job_ingest.sending import Sending
-from fluxlet.modules.job_manager.batch import Commit, Op, Value
 from fluxlet.payload import read_object
 from fluxlet.service import Service
 from fluxlet.soon import Soon
@@ -71,7 +69,6 @@ class Submission(msgspec.Struct, eq=False):
 
 
 _decode_request = msgspec.json.Decoder(SubmitRequest).decode
-_encode = msgspec.json.Encoder().encode
 _refusal = "could not unwrap jobspec: Invalid argument"
 
 
@@ -323,30 +320,9 @@ class JobIngest(Service):
             self._send(batch)
 
     def _send(self, batch: list[Submission]) -> None:
-        ops = []
-        for submission in batch:
-            path = kvs(submission.id)
-            ops.append(Op(path + ".J", 0, Value(submission.request.J.encode())))
-            ops.append(Op(path + ".jobspec", 0, Value(submission.jobspec)))
-        commit = _encode(Commit(ops)) + b"\0"
-        job = b'{"id":%d,"userid":%d,"urgency":%d,"t_submit":%b,"flags":%d,"jobspec":%b}'
-        jobs = b",".join(
-            [
-                job
-                % (
-                    each.id,
-                    each.msg._userid,
-                    each.request.urgency,
-                    repr(each.t_submit).encode(),
-                    each.request.flags,
-                    each.jobspec,
-                )
-                for each in batch
-            ]
-        )
-        sending = Sending(self, batch, b'{"jobs":[%b]}\0' % jobs, pipelined=self.broker.rank == 0)
+        sending = Sending(self, batch)
         self.sendings.add(sending)
-        sending.begin(commit)
+        sending.begin()
 
     def sent(self, sending: Sending) -> None:
         """A batch has been answered."""

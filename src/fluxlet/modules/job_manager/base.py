@@ -35,6 +35,7 @@ from fluxlet.modules.job_manager.plugins import Plugins
 from fluxlet.modules.job_manager.queues import Queues
 from fluxlet.modules.job_manager.singleton import Singleton
 from fluxlet.modules.job_manager.waits import Waits, Zombie
+from fluxlet.modules.kvs.operation import Commit, payload
 from fluxlet.service import Service
 from fluxlet.soon import Soon
 
@@ -174,21 +175,30 @@ class Base(Service):
         """Commits in so many seconds; 0: when the loop has nothing more to read."""
         self._commit_soon.ask_in(delay)
 
+    def watched(self, key: str) -> bool:
+        """Whether somebody waits for a key of the primary namespace to change, or may look without our being told."""
+        return True
+
     def _flush(self) -> None:
         self.batch.flush()
 
     def _flush_journal(self) -> None:
         self.journal.flush()
 
-    def commit(self, payload: bytes) -> None:
+    def commit(self, commit: Commit) -> None:
         """Sends a transaction to the KVS."""
-        self.ask(b"kvs.commit", payload, self._committed)
 
-    def _committed(self, state: RpcState) -> None:
-        if state.errnum:
-            text = state.errtext or errno.errorcode.get(state.errnum, str(state.errnum))
+        def answered(state: RpcState) -> None:
+            self.committed(state.errnum, state.errtext)
+
+        self.ask(b"kvs.commit", payload(commit), answered)
+
+    def committed(self, errnum: int, text: str | None) -> None:
+        """A transaction has been made; or not, then `errnum` is not 0."""
+        if errnum:
+            text = text or errno.errorcode.get(errnum, str(errnum))
             self.write_log(LOG_CRIT, f"cannot store the events of jobs: kvs.commit: {text}")
-            self.broker.module_failed(self.module, OSError(state.errnum, text))
+            self.broker.module_failed(self.module, OSError(errnum, text))
             return
         self.batch.ended()
 
@@ -200,17 +210,17 @@ class Base(Service):
         """Sends a request that has no response."""
         self.module.post(Message.request(topic, payload, flags=FLUX_MSGFLAG_NORESPONSE))
 
-    def send_event(self, topic: str, payload: Any, private: bool = False) -> None:
+    def send_event(self, topic: str, event: Any, private: bool = False) -> None:
         """Publishes an event."""
         flags = FLUX_MSGFLAG_PRIVATE if private else 0
-        self.module.post(Message.event(topic.encode(), _encode(payload) + b"\0", flags))
+        self.module.post(Message.event(topic.encode(), _encode(event) + b"\0", flags))
 
     def raised(self, job: Job, context: dict[str, Any]) -> None:
         """An exception is to be published."""
-        payload = {"id": job.id, "type": context["type"], "severity": context["severity"]}
+        event = {"id": job.id, "type": context["type"], "severity": context["severity"]}
         if "wait_status" in context:
-            payload["wait_status"] = context["wait_status"]
-        self.send_event("job-exception", payload, private=True)
+            event["wait_status"] = context["wait_status"]
+        self.send_event("job-exception", event, private=True)
 
     # Waiting.
 

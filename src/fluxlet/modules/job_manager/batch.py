@@ -4,6 +4,7 @@ Rules:
 - Events go to the KVS in the order in which they were posted; those of one job in one batch are one append.
 - When nothing has been committed lately, a commit begins at the end of the loop's pass. Between one commit and the
   next there is a rest of REST times what the first took: a lone job waits for nobody, a thousand share a transaction.
+- What nobody is looking at, and would be shown as soon as he did, waits for LAZY seconds after the last commit.
 - Whoever has to wait until what was posted so far is stored asks with `after`; for him there is no rest.
 - Where the instance's state is to outlive it, commits are durable: what has been answered survives a broker that is
   killed.
@@ -16,49 +17,22 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-import msgspec
-
 from fluxlet.modules.job_manager.job import Job
-
-APPEND = 32
-SYNC = 4
+from fluxlet.modules.kvs.operation import APPEND, SYNC, Commit, Op, Value
 
 REST = 3.0
 _LONGEST = 0.05
-
-
-class Value(msgspec.Struct):
-    """A value as a tree object (RFC 11); `data` is base64 on the wire."""
-
-    data: bytes
-    ver: int = 1
-    type: str = "val"
-
-
-class Op(msgspec.Struct):
-    """One operation of a transaction; without a value the key is unlinked."""
-
-    key: str
-    flags: int
-    dirent: Value | None
-
-
-class Commit(msgspec.Struct):
-    """Payload of kvs.commit."""
-
-    ops: list[Op]
-    namespace: str = "primary"
-    flags: int = 0
-
-
-_encode = msgspec.json.Encoder().encode
+LAZY = 0.05
 
 
 class Port(Protocol):
     """What a batch needs of the world."""
 
-    def commit(self, payload: bytes) -> None:
-        """Sends kvs.commit; `Batch.ended` is to be called with its outcome."""
+    def commit(self, commit: Commit) -> None:
+        """Has the KVS make a commit; `Batch.ended` is to be called once it has."""
+
+    def watched(self, key: str) -> bool:
+        """Whether somebody waits for a key to change, or may look without our being told."""
 
     def soon(self, delay: float) -> None:
         """Has `Batch.flush` called in so many seconds; 0: when the loop has nothing more to read.
@@ -77,8 +51,9 @@ class Batch:
         self.under_way = False
         self._begun = 0.0
         self._rest_until = 0.0
+        self._lazy_until = 0.0
         self.log: dict[str, list[bytes]] = {}
-        self.ops: list[Op] = []
+        self.ops: dict[str, Op] = {}
         self._then: list[Callable[[], None]] = []
         self._current: list[Callable[[], None]] = []
 
@@ -89,12 +64,21 @@ class Batch:
             lines.append(entry)
             return
         self.log[job.path] = [entry]
-        self._ask()
+        self._ask(job.path + ".eventlog")
 
     def add(self, key: str, value: bytes | None) -> None:
         """Stores a value, or unlinks a key (None), before the events of the same batch are appended."""
-        self.ops.append(Op(key, 0, None if value is None else Value(value)))
-        self._ask()
+        self.put(Op(key, 0, None if value is None else Value(value)))
+
+    def put(self, op: Op) -> None:
+        """As `add`, with any operation. What was to be done with the same key is not done any more."""
+        self.ops.pop(op.key, None)
+        self.ops[op.key] = op
+        self._ask(op.key)
+
+    def take_back(self, key: str) -> bool:
+        """Has nothing done with a key; False if there is nothing to be done with it, or not any more."""
+        return self.ops.pop(key, None) is not None
 
     def forget(self, job: Job) -> None:
         """Takes back what is not being committed yet of a job."""
@@ -111,28 +95,34 @@ class Batch:
         else:
             then()
 
-    def _ask(self) -> None:
+    def _ask(self, key: str) -> None:
         if not self.under_way:
-            self.port.soon(max(self._rest_until - self.clock(), 0.0))
+            until = self._rest_until if self.port.watched(key) else self._lazy_until
+            self.port.soon(max(until - self.clock(), 0.0))
 
-    def take(self) -> bytes | None:
+    @property
+    def empty(self) -> bool:
+        """True if all is stored."""
+        return not (self.under_way or self.log or self.ops)
+
+    def take(self) -> Commit | None:
         """The transaction to commit, None for none. The batch is empty then."""
         if not self.log and not self.ops:
             return None
-        ops = self.ops
+        ops = list(self.ops.values())
         for path, lines in self.log.items():
             lines.append(b"")  # each line ends in a line feed
             ops.append(Op(path + ".eventlog", APPEND, Value(b"\n".join(lines))))
-        self.ops = []
+        self.ops = {}
         self.log = {}
-        return _encode(Commit(ops, flags=SYNC if self.durable else 0)) + b"\0"
+        return Commit(ops, flags=SYNC if self.durable else 0)
 
     def flush(self) -> None:
         """Commits, unless that goes on or there is nothing to."""
         if self.under_way:
             return
-        payload = self.take()
-        if payload is None:
+        commit = self.take()
+        if commit is None:
             then, self._then = self._then, []
             for call in then:
                 call()
@@ -140,17 +130,21 @@ class Batch:
         self._current, self._then = self._then, []
         self.under_way = True
         self._begun = self.clock()
-        self.port.commit(payload)
+        self.port.commit(commit)
 
     def ended(self) -> None:
         """The commit has succeeded: whoever waited for it is called, then the next one begins."""
         self.under_way = False
         now = self.clock()
         self._rest_until = now + min((now - self._begun) * REST, _LONGEST)
+        self._lazy_until = now + LAZY
         current, self._current = self._current, []
         for call in current:
             call()
         if self._then:
             self.port.soon(0.0)
-        elif self.log or self.ops:
-            self._ask()
+        else:
+            for key in self.ops:
+                self._ask(key)
+            for path in self.log:
+                self._ask(path + ".eventlog")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from fluxlet.modules.job_manager.administration import Administration
 from fluxlet.modules.job_manager.around import Around
 from fluxlet.modules.job_manager.control import Control
+from fluxlet.modules.job_manager.direct import Direct
 from fluxlet.modules.job_manager.job import WAITABLE, Job
 from fluxlet.modules.job_manager.lifetime import Lifetime
 from fluxlet.modules.job_manager.restart import Restart
-from fluxlet.modules.job_manager.submission import Submission
 from fluxlet.modules.job_manager.updates import Updates
 
 
 class JobManager(
-    Submission,
+    Direct,
     Control,
     Updates,
     Around,
@@ -64,6 +64,7 @@ class JobManager(
 
     def stop_service(self) -> None:
         """Ends what others wait for."""
+        super().stop_service()
         self.plugins.close()
         self.refuse_waiting()
         self.end_journals()

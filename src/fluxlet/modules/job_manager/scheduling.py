@@ -170,24 +170,30 @@ class SchedulingSide(Base):
 
     def _last_word(self, job: Job, response: AllocResponse) -> None:
         """The scheduler's final answer on a job."""
-        if not job.pending:
-            # The job has ended meanwhile.
-            if response.type == SUCCESS:
-                self.alloc.free(job.id, bytes(response.R))
-            return
-        job.pending = False
         if response.type == SUCCESS:
-            job.R = without_scheduling(bytes(response.R))
-            if response.annotations:
-                self.engine.annotate(job, response.annotations)
-            self.engine.post(job, "alloc", {"annotations": job.annotations} if job.annotations else None)
-        elif response.type == DENY:
+            self.granted(job, bytes(response.R), response.annotations)
+            return
+        if not job.pending:
+            return  # it has ended meanwhile
+        job.pending = False
+        if response.type == DENY:
             self._clear_annotations(job)
             self.engine.exception(job, "alloc", 0, response.note or "")
         else:
             self._clear_annotations(job)
             if job.state is State.SCHED:
                 self.alloc.enqueue(job)
+
+    def granted(self, job: Job, R: bytes, annotations: dict[str, Any] | None) -> None:
+        """The scheduler has given a job resources; if that has ended meanwhile, they go back."""
+        if not job.pending:
+            self.alloc.free(job.id, R)
+            return
+        job.pending = False
+        job.R = without_scheduling(R)
+        if annotations:
+            self.engine.annotate(job, annotations)
+        self.engine.post(job, "alloc", {"annotations": job.annotations} if job.annotations else None)
 
     def _clear_annotations(self, job: Job) -> None:
         """What the scheduler said about a job is not so any more."""

@@ -6,6 +6,7 @@ What is wrong with one job is its own error; the others of the batch go on.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 import msgspec
 
@@ -18,7 +19,7 @@ from fluxlet.modules.job_manager.jobspec import System, read
 
 
 class Submitted(msgspec.Struct):
-    """A job in the payload of job-manager.submit."""
+    """A job in the payload of job-manager.submit; with J, if what is its own in the KVS is not stored yet."""
 
     id: int
     userid: int
@@ -26,6 +27,7 @@ class Submitted(msgspec.Struct):
     t_submit: float
     flags: int
     jobspec: msgspec.Raw
+    J: bytes | None = None
 
 
 class SubmitRequest(msgspec.Struct):
@@ -44,14 +46,8 @@ class Submission(Base):
     @request_handler("submit")
     def submit(self, msg: Message) -> None:
         """Payload `{"jobs": [...]}`. Answers `{"errors": [[id, text], ...]}` once the jobs' first events are stored."""
-        jobs: list[Job] = []
-        errors: list[tuple[int, str]] = []
-        for submitted in self._read(msg):
-            try:
-                jobs.append(self._create(submitted))
-            except ValueError as exc:
-                errors.append((submitted.id, str(exc)))
-        answer = _encode({"errors": errors}) + b"\0"
+        jobs, errors = self.create_all(self._read(msg))
+        answer = _encode({"errors": list(errors.items())}) + b"\0"
 
         def stored() -> None:
             self.engine.let_go(jobs)
@@ -60,6 +56,17 @@ class Submission(Base):
         self.batch.after(stored)
         # What belongs to this request is here: there is nothing to be gathered by waiting.
         self.batch.flush()
+
+    def create_all(self, submissions: Iterable[Submitted]) -> tuple[list[Job], dict[int, str]]:
+        """Makes jobs. Returns them, and the errors of those that could not be made, by id."""
+        jobs: list[Job] = []
+        errors: dict[int, str] = {}
+        for submitted in submissions:
+            try:
+                jobs.append(self._create(submitted))
+            except ValueError as exc:
+                errors[submitted.id] = str(exc)
+        return jobs, errors
 
     @staticmethod
     def _read(msg: Message) -> list[Submitted]:
@@ -97,6 +104,9 @@ class Submission(Base):
             raise
         self.engine.jobs[job.id] = job
         self.directories.add(job.id)
+        if submitted.J is not None:
+            self.batch.add(f"{job.path}.J", submitted.J)
+            self.batch.add(f"{job.path}.jobspec", job.jobspec)
         self.engine.post(job, "validate")
         self._accepted(job)
         # What needs nobody else is done at once, and stored with the rest.

@@ -8,13 +8,15 @@ Rules:
   as one, if they may be. One transaction of a namespace is under way at a time.
 - A root is published when its blobs are in the content store; with SYNC, when they and a checkpoint last.
 - The answer to a commit is its own root, exactly.
+- Modules of this broker may call instead of asking by messages (`leader_of`): `apply`, `peek`, `create`, `remove`.
+  What they commit is made at once.
 """
 
 from __future__ import annotations
 
 import errno
 import time
-from binascii import unhexlify
+from binascii import a2b_base64, unhexlify
 from collections.abc import Callable
 from functools import partial
 from syslog import LOG_ERR, LOG_INFO
@@ -34,10 +36,12 @@ from fluxlet.modules.content import batch
 from fluxlet.modules.content.ending import nothing_stays
 from fluxlet.modules.kvs import treeobj
 from fluxlet.modules.kvs.directory import Directory
+from fluxlet.modules.kvs.lookup import Found, Value, walk
 from fluxlet.modules.kvs.module import Kvs
 from fluxlet.modules.kvs.near import deaf_watchers, near_content
+from fluxlet.modules.kvs.operation import Op
 from fluxlet.modules.kvs.requests import NamespaceCreateRequest, NamespaceRemoveRequest, RelayRequest
-from fluxlet.modules.kvs.space import PRIMARY, Commit, Space
+from fluxlet.modules.kvs.space import PRIMARY, Commit, Space, Then
 from fluxlet.modules.kvs.taps import Taps
 from fluxlet.modules.kvs.transaction import Transaction
 from fluxlet.modules.kvs.walker import Run
@@ -127,6 +131,11 @@ class Leader(Kvs):
         if state.errnum:
             self.broker.log.write(LOG_ERR, f"content.store: {state.error_text()}", self.name)
 
+    @property
+    def has_root(self) -> bool:
+        """True if it has begun, and has not ended."""
+        return self._starting is None and not self._closed
+
     def learn(self, name: str, then: Callable[[OSError | None], None]) -> None:
         """As of Kvs: all that there is is known, but for the first moment."""
         if self._starting is None:
@@ -191,6 +200,47 @@ class Leader(Kvs):
         if not space.busy:
             self._ready[space] = None
             self._work.start()
+
+    def apply(self, namespace: str, operations: list[Op], flags: int, then: Then) -> None:
+        """Makes a commit of a module of this broker: now, if no other is under way."""
+        space = self.spaces.get(namespace)
+        if space is None or self._closed:
+            then(b"", OSError(errno.EOPNOTSUPP if space is None else errno.ENOSYS, None))
+            return
+        self._names += 1
+        space.queue.append(Commit(f"transaction_req.{self.broker.rank}.{self._names}", flags, operations, None, then))
+        if not space.busy:
+            self._begin(space)
+
+    def peek(self, key: str, most: int, settled: bool = False) -> bytes | None:
+        """The value of a key in the primary namespace, if all of it is in memory, in no more than `most` blobs.
+
+        It is as it has been committed; `settled`: with what somebody keeps back for a moment, as if that had been.
+        """
+        space = self.spaces[PRIMARY]
+        if settled and space.ahead is not None and not space.ahead():
+            return None
+        try:
+            next(walk(space.root, key, 0, self.directories))
+        except StopIteration as stop:
+            found: Found = stop.value
+        except OSError:
+            return None
+        else:
+            return None
+        if not isinstance(found, Value):
+            return a2b_base64(treeobj.data_of(found)) if found.endswith(treeobj.VAL_TAIL) else None
+        content = near_content(self.broker)
+        if content is None or len(found.refs) > most:
+            return None
+        start = len(self.prefix)
+        blobs: list[bytes] = []
+        for ref in found.refs:
+            blob = content.blob(unhexlify(ref[start:]))
+            if blob is None:
+                return None
+            blobs.append(blob)
+        return b"".join(blobs)
 
     @request_handler("relaycommit")
     def relaycommit(self, msg: Message) -> None:
@@ -331,11 +381,17 @@ class Leader(Kvs):
         for commit in commits:
             if commit.request is not None:
                 self.answer(commit.request, raw)
+            elif commit.then is not None:
+                commit.then(root, None)
         self._next(space)
 
     def _next(self, space: Space) -> None:
         """The namespace is free for its next commit."""
         space.busy = False
+        if space.behind:
+            behind, space.behind = space.behind, []
+            for again in behind:
+                again()
         if space.queue and not self._stopped:
             self._ready[space] = None
             self._work.start()
@@ -350,6 +406,8 @@ class Leader(Kvs):
         for commit in commits:
             if commit.request is not None:
                 self.handle.respond_error(commit.request, errnum, error.strerror)
+            elif commit.then is not None:
+                commit.then(b"", error)
 
     def _publish_error(self, namespace: str, commits: list[Commit], errnum: int) -> None:
         names = [commit.name for commit in commits]
@@ -373,16 +431,21 @@ class Leader(Kvs):
         if self._starting is not None:
             self.learn(name, partial(self._learned, msg, self.namespace_create))
             return
+        self.create(name, request.owner, request.rootref.encode(), request.flags)
+        self.answer(msg)
+
+    def create(self, name: str, owner: int, root: bytes | None = None, flags: int = 0) -> None:
+        """Makes a namespace; `root` None: an empty one. Raises OSError(EEXIST)."""
         if name in self.spaces:
             raise OSError(errno.EEXIST, None)
         if name in self._going:
             text = "namespace with identical name in process of being removed. Try again later"
             raise OSError(errno.EEXIST, text)
-        owner = self.broker.owner if request.owner in _OWNER else request.owner
-        self.spaces[name] = Space(name, owner, request.rootref.encode(), 0, request.flags)
-        event = {"namespace": name, "rootseq": 0, "rootref": request.rootref, "owner": owner}
+        ref = self.empty if root is None else root
+        owner = self.broker.owner if owner in _OWNER else owner
+        self.spaces[name] = Space(name, owner, ref, 0, flags)
+        event = {"namespace": name, "rootseq": 0, "rootref": ref.decode(), "owner": owner}
         self._publish(name, "created", lambda: event)
-        self.answer(msg)
 
     @request_handler("namespace-remove")
     def namespace_remove(self, msg: Message) -> None:
@@ -390,6 +453,11 @@ class Leader(Kvs):
         name = decode(msg, NamespaceRemoveRequest).namespace
         if name.lower() == PRIMARY:
             raise OSError(errno.EOPNOTSUPP, None)
+        self.remove(name)
+        self.answer(msg)
+
+    def remove(self, name: str) -> None:
+        """Removes a namespace that is not the primary one, if there is one of the name."""
         space = self.spaces.pop(name, None)
         if space is not None:
             self._going[name] = None
@@ -400,7 +468,6 @@ class Leader(Kvs):
             for commit in queue:
                 self._refuse(space, [commit], OSError(errno.EOPNOTSUPP, None))
             self._publish(name, "removed", lambda: {"namespace": name})
-        self.answer(msg)
 
     @event_handler("heartbeat.pulse", prefix=False)
     def pulse(self, msg: Message) -> None:
@@ -438,6 +505,16 @@ class Leader(Kvs):
         self._period = _period(read_object(msg))
         self._set_timer()
         self.answer(msg)
+
+
+def leader_of(broker: Broker) -> Leader | None:
+    """The module `kvs` of this broker, if it is the leader and may be called; else messages are the way."""
+    module = broker.modules.get("kvs")
+    if isinstance(module, Module) and module.may_be_called:
+        leader = module.instance
+        if isinstance(leader, Leader) and leader.has_root:
+            return leader
+    return None
 
 
 def _no_links(name: str, then: Callable[[Any, OSError | None], None]) -> None:

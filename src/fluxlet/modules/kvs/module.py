@@ -90,7 +90,7 @@ class Kvs(Service):
     def space(self, name: str, request: Message, again: Callable[[Message], None]) -> Space | None:
         """A namespace that the sender of `request` may use. Raises OSError(EOPNOTSUPP), OSError(EPERM).
 
-        None: it is not known yet whether there is one; `again` is called with the request when it is.
+        None: it is not known yet whether there is one, or what is in it; `again` is called with the request when it is.
         """
         space = self.spaces.get(name)
         if space is None:
@@ -99,6 +99,9 @@ class Kvs(Service):
         if not (request.rolemask & FLUX_ROLE_OWNER or authorized(request, space.owner)):
             raise OSError(errno.EPERM, None)
         space.used = self.broker.now
+        if space.ahead is not None and not space.ahead():
+            space.behind.append(partial(self._learned, request, again, None))
+            return None
         return space
 
     def learn(self, name: str, then: Callable[[OSError | None], None]) -> None:

@@ -16,9 +16,15 @@ def near_content(broker: Broker) -> Content | None:
     return None
 
 
-def deaf_watchers(broker: Broker, namespace: str, keys: dict[str, None]) -> Module | None:
-    """The module `kvs-watch` of this broker, if it would do nothing when it hears of a commit of these keys."""
+def watches_of(broker: Broker) -> KvsWatch | None:
+    """The module `kvs-watch` of this broker, if it may be called."""
     module = broker.modules.get("kvs-watch")
     if isinstance(module, Module) and module.may_be_called and isinstance(module.instance, KvsWatch):
-        return None if module.instance.heeds(namespace, keys) else module
+        return module.instance
     return None
+
+
+def deaf_watchers(broker: Broker, namespace: str, keys: dict[str, None]) -> Module | None:
+    """The module `kvs-watch` of this broker, if it would do nothing when it hears of a commit of these keys."""
+    watches = watches_of(broker)
+    return None if watches is None or watches.heeds(namespace, keys) else watches.module

@@ -5,12 +5,15 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from flux.message import Message
 
 PRIMARY = "primary"
+
+#: Called with the blobref of the root that a commit has led to, or with why it has not been made.
+Then: TypeAlias = Callable[[bytes, OSError | None], None]
 
 
 class Commit:
@@ -19,14 +22,18 @@ class Commit:
     Args:
         name: by which the ranks know it.
         flags: FLUX_KVS_*.
-        operations: decoded JSON.
-        request: to answer; None: it is that of another rank, which hears by an event.
+        operations: decoded JSON, or `operation.Op`s.
+        request: to answer; None: it is that of another rank, which hears by an event, or of a module here.
+        then: of a module here: called with the root's blobref, or what has gone wrong.
     """
 
-    __slots__ = ("alone", "flags", "name", "operations", "request")
+    __slots__ = ("alone", "flags", "name", "operations", "request", "then")
 
-    def __init__(self, name: str, flags: int, operations: list[Any], request: Message | None) -> None:
+    def __init__(
+        self, name: str, flags: int, operations: list[Any], request: Message | None, then: Then | None = None
+    ) -> None:
         self.name = name
+        self.then = then
         self.flags = flags
         self.operations = operations
         self.request = request
@@ -42,10 +49,15 @@ class Space:
         queue: commits that wait; on rank 0.
         busy: a commit is being worked on; on rank 0.
         removed: it is gone; who still refers to it is told so.
+        ahead: somebody keeps changes back for a moment, to make them together: has them made before anybody looks.
+            It returns False if they are not made yet.
+        behind: those who wait for that.
     """
 
     __slots__ = (
         "_waiting",
+        "ahead",
+        "behind",
         "busy",
         "empty_commits",
         "flags",
@@ -68,6 +80,8 @@ class Space:
         self.queue: deque[Commit] = deque()
         self.busy = False
         self.removed = False
+        self.ahead: Callable[[], bool] | None = None
+        self.behind: list[Callable[[], None]] = []
         self.used = 0.0
         self.empty_commits = 0
         #: Roots that are kept back while setroot is paused; None: it is not.

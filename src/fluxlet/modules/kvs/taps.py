@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 from flux.constants import FLUX_KVS_APPEND
 from fluxlet.modules.kvs.keys import normalize
+from fluxlet.modules.kvs.operation import Op, Value
 from fluxlet.modules.kvs.space import Commit
 
 #: Called with what was appended, or with why nothing more will be told.
@@ -34,6 +35,9 @@ class Taps:
 
     def __bool__(self) -> bool:
         return bool(self._by_key)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._by_key
 
     def add(self, key: str, told: Told) -> None:
         """Has `told` called for a key, which is normalised."""
@@ -52,7 +56,7 @@ class Taps:
         by_key = self._by_key
         for commit in commits:
             for operation in commit.operations:
-                key = normalize(operation["key"])
+                key = operation.key if operation.__class__ is Op else normalize(operation["key"])
                 if key in by_key:
                     self._tell(key, _appended(operation))
 
@@ -69,8 +73,12 @@ class Taps:
             self._by_key.pop(key, None)
 
 
-def _appended(operation: dict[str, Any]) -> bytes | OSError:
+def _appended(operation: dict[str, Any] | Op) -> bytes | OSError:
     """What an operation, which has been applied, appends."""
+    if isinstance(operation, Op):
+        if isinstance(operation.dirent, Value) and operation.flags & FLUX_KVS_APPEND:
+            return operation.dirent.data
+        operation = {"flags": 0, "dirent": operation.dirent}
     dirent = operation["dirent"]
     if dirent is None:
         return OSError(errno.ENOENT, None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeAlias
 
@@ -24,12 +24,15 @@ from fluxlet.modules.kvs import treeobj
 from fluxlet.modules.kvs.directories import Directories
 from fluxlet.modules.kvs.directory import Directory
 from fluxlet.modules.kvs.keys import Trail, components, normalize
+from fluxlet.modules.kvs.operation import Op, Value
 
 #: What the generators yield and are sent.
 Steps: TypeAlias = Generator[bytes | None, Directory | None, None]
 
 #: Operations, or directories, between two pauses.
 _PAUSE = 500
+#: A value with more bytes is longer as base64 text than an inline one may be.
+_MAX_INLINE_DATA = treeobj.MAX_INLINE // 4 * 3
 #: Bytes that are decoded or encoded between two pauses.
 _PAUSE_BYTES = 1 << 20
 
@@ -68,7 +71,13 @@ class Transaction:
     def run(self, operations: Iterable[Any]) -> Steps:
         """Applies the operations, and encodes: then `rootref` is that of the new tree. Raises OSError."""
         for count, operation in enumerate(operations, 1):
-            above, name, flags, dirent = self._parse(operation)
+            if operation.__class__ is Op:
+                # One of ours: nothing to check.
+                key, flags, dirent = operation.key, operation.flags, operation.dirent
+                self.keys[key] = None
+                above, _, name = key.rpartition(".")
+            else:
+                above, name, flags, dirent = self._parse(operation)
             parent = self._parents.get(above)
             if parent is None:
                 parent = yield from self._parent(above, dirent is None)
@@ -77,6 +86,13 @@ class Transaction:
             if dirent is None:
                 self._clear(parent, name)
                 parent.remove(name)
+            elif dirent.__class__ is Value:
+                if flags & FLUX_KVS_APPEND and self._is_there(parent, name):
+                    self._extend(parent, name, dirent.data)
+                else:
+                    self._set(parent, name, self._value(dirent.data))
+            elif dirent.__class__ is msgspec.Raw:
+                self._set(parent, name, bytes(dirent))
             elif flags & FLUX_KVS_APPEND:
                 self._append(parent, name, dirent)
             else:
@@ -188,9 +204,19 @@ class Transaction:
             text = treeobj.val(data) if len(data) <= treeobj.MAX_INLINE else treeobj.valref(self._store(data))
         else:
             text = treeobj.encode(dirent)
+        self._set(parent, name, text)
+
+    def _set(self, parent: Directory, name: str, text: bytes) -> None:
+        """Puts a tree object's canonical text."""
         if parent.children:
             self._clear(parent, name)
         parent.set(name, text)
+
+    def _value(self, data: bytes) -> bytes:
+        """The text of a value, which is stored if it is too long to be there itself."""
+        if len(data) <= _MAX_INLINE_DATA:
+            return b"%b%b%b" % (treeobj.VAL_HEAD, b2a_base64(data, newline=False), treeobj.VAL_TAIL)
+        return treeobj.valref(self._keep(data))
 
     def _put_directory(self, parent: Directory, name: str, dirent: Any) -> Steps:
         """Puts a directory that a client has sent inline."""
@@ -212,16 +238,25 @@ class Transaction:
             raise OSError(errno.EPROTO, exc.strerror) from None
         if kind != "val" or not isinstance(dirent["data"], str):
             raise OSError(errno.EPROTO, "only a val can be appended")
-        if name in parent.children:
-            raise OSError(errno.EISDIR, None)
-        text = parent.get(name)
-        if text is None:
+        if self._is_there(parent, name):
+            self._extend(parent, name, _decoded(dirent["data"]))
+        else:
             self._put(parent, name, kind, dirent)
-        elif text.endswith(treeobj.VALREF_TAIL):
-            new = self._store(dirent["data"])
+
+    @staticmethod
+    def _is_there(parent: Directory, name: str) -> bool:
+        return name in parent.children or parent.get(name) is not None
+
+    def _extend(self, parent: Directory, name: str, data: bytes) -> None:
+        """Appends to what is there."""
+        text = parent.get(name)
+        if text is None or name in parent.children:
+            raise OSError(errno.EISDIR, None)
+        if text.endswith(treeobj.VALREF_TAIL):
+            new = self._keep(data)
             parent.set(name, b'%b","%b%b' % (text[: -len(treeobj.VALREF_TAIL)], new, treeobj.VALREF_TAIL))
         elif text.endswith(treeobj.VAL_TAIL):
-            parent.set(name, treeobj.valref(self._store(treeobj.data_of(text)), self._store(dirent["data"])))
+            parent.set(name, treeobj.valref(self._store(treeobj.data_of(text)), self._keep(data)))
         elif text.endswith(treeobj.SYMLINK_TAIL):
             raise OSError(errno.EOPNOTSUPP, None)
         else:
@@ -229,10 +264,10 @@ class Transaction:
 
     def _store(self, data: str | bytes) -> bytes:
         """Has the value with this base64 text stored; returns its blobref."""
-        try:
-            blob = a2b_base64(data, strict_mode=True)
-        except (Base64Error, ValueError) as exc:
-            raise OSError(errno.EPROTO, f"the data of a val is not base64: {exc}") from None
+        return self._keep(_decoded(data))
+
+    def _keep(self, blob: bytes) -> bytes:
+        """Has a blob stored; returns its blobref."""
         ref = self._blobref(blob)
         self.blobs[ref] = blob
         self._decoded += len(blob)
@@ -264,6 +299,14 @@ class Transaction:
             if size > _PAUSE_BYTES or count % _PAUSE == 0:
                 size = 0
                 yield None
+
+
+def _decoded(data: str | bytes) -> bytes:
+    """What base64 text stands for. Raises OSError(EPROTO)."""
+    try:
+        return a2b_base64(data, strict_mode=True)
+    except (Base64Error, ValueError) as exc:
+        raise OSError(errno.EPROTO, f"the data of a val is not base64: {exc}") from None
 
 
 #: Of directories that do not change any more: nobody adds to it.

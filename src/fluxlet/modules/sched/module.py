@@ -6,7 +6,8 @@
 Rules:
 - Requests only change what is to be planned. Planning is done when those are heard that have come in one turn of the
   loop, or when a lot has come together; what a run has started goes into one transaction.
-- A job is told of its resources when its R is in the KVS. They are its own from the moment it was planned.
+- A job is told of its resources when its R is in the KVS; or the job manager, where it is at hand, sees to that. They
+  are the job's own from the moment it was planned.
 - A request that cannot be understood is denied; it is never the scheduler's end.
 """
 
@@ -29,6 +30,7 @@ from flux.message import Message
 from flux.resource._pool import Grant, Pool, bits
 from flux.resource.Rv1Set import Node, Rv1Set
 from fluxlet.broker.broker import Broker
+from fluxlet.modules.job_manager.direct import manager_of
 from fluxlet.modules.sched.hello import grants_of, hold, say_hello
 from fluxlet.modules.sched.line import Pending
 from fluxlet.modules.sched.planner import BACKFILL, FIFO, Planner, Start
@@ -432,6 +434,12 @@ class Scheduler(Service):
         r = self._texts.r
         greeting = self._greetings
         texts = [r(start.grants, start.slots, now, start.expiration) for start in starts]
+        manager = manager_of(self.broker)
+        if manager is not None:
+            # It stores R with the event that says so.
+            for start, text in zip(starts, texts, strict=True):
+                manager.grant(start.job.jobid, text.encode(), {"sched": _annotations(start)})
+            return
         operations = [operation(start.job.jobid, text) for start, text in zip(starts, texts, strict=True)]
 
         def committed(state: RpcState) -> None:
@@ -447,13 +455,8 @@ class Scheduler(Service):
 
     def _succeed(self, start: Start, r: str) -> None:
         job = start.job
-        annotations = f'"resource_summary": "{summary(start.grants)}"'
-        if job.annotated is not None:
-            annotations = f'"t_estimate": null, {annotations}'
-        if start.ahead_of:
-            annotations += f', "backfill": {dumps(fluid.f58(start.ahead_of))}'
         assert job.request is not None
-        self.answer(job.request, success(job.jobid, r, annotations))
+        self.answer(job.request, success(job.jobid, r, dumps(_annotations(start))))
 
     def _not_kept(self, starts: Sequence[Start], state: RpcState) -> None:
         """R could not be written: those who were to start cannot."""
@@ -481,6 +484,15 @@ class Scheduler(Service):
         self._forecasts += 1
         now = monotonic()
         self._forecast_due = now + (now - began + told * _ANNOTATION) / _FORECAST_SHARE
+
+
+def _annotations(start: Start) -> dict[str, Any]:
+    """What people are told of an allocation."""
+    annotations: dict[str, Any] = {} if start.job.annotated is None else {"t_estimate": None}
+    annotations["resource_summary"] = summary(start.grants)
+    if start.ahead_of:
+        annotations["backfill"] = fluid.f58(start.ahead_of)
+    return annotations
 
 
 class SchedSimple(Scheduler):

@@ -98,5 +98,5 @@ def commit(operations: Sequence[str]) -> bytes:
 
 
 def success(jobid: int, r: str, annotations: str) -> bytes:
-    """The answer to sched.alloc that gives resources; `annotations` are the members of `sched` as JSON."""
-    return f'{{"id": {jobid}, "type": 0, "R": {r}, "annotations": {{"sched": {{{annotations}}}}}}}\0'.encode()
+    """The answer to sched.alloc that gives resources; `annotations` are those of `sched` as JSON."""
+    return f'{{"id": {jobid}, "type": 0, "R": {r}, "annotations": {{"sched": {annotations}}}}}\0'.encode()

@@ -14,6 +14,7 @@ from fluxlet.modules.job_manager.directories import Directories
 from fluxlet.modules.job_manager.job import Job, apply, merge, new_job
 from fluxlet.modules.job_manager.jobspec import counts, read, updated
 from fluxlet.modules.job_manager.past import Pasts
+from fluxlet.modules.kvs.operation import Commit, payload
 
 JOBSPEC = b'{"attributes":{"system":{"duration":0}}}'
 
@@ -31,9 +32,13 @@ class World:
         self.now = 100.0
         self.commits: list[Any] = []
         self.delays: list[float] = []
+        self.unwatched: set[str] = set()
 
-    def commit(self, payload: bytes) -> None:
-        self.commits.append(json.loads(payload[:-1]))
+    def commit(self, commit: Commit) -> None:
+        self.commits.append(json.loads(payload(commit)[:-1]))
+
+    def watched(self, key: str) -> bool:
+        return key not in self.unwatched
 
     def soon(self, delay: float) -> None:
         self.delays.append(delay)
@@ -51,6 +56,23 @@ def test_a_lone_event_is_stored_at_once_and_the_next_after_a_rest() -> None:
     assert world.delays[1:] == [pytest.approx(0.006)]
     batch.after(lambda: None)
     assert world.delays[-1] == 0.0
+
+
+def test_what_nobody_looks_at_waits_longer() -> None:
+    world = World()
+    batch = Batch(world, clock=lambda: world.now)
+    one, two = job(1), job(2)
+    world.unwatched = {f"{one.path}.eventlog", f"{one.path}.R"}
+    batch.append(one, b"a")
+    assert world.delays == [0.0]
+    batch.flush()
+    world.now += 0.002
+    batch.ended()
+    batch.append(one, b"b")
+    batch.add(f"{one.path}.R", b"R")
+    assert world.delays[1:] == [pytest.approx(0.05)] * 2
+    batch.append(two, b"c")
+    assert world.delays[-1] == pytest.approx(0.006)
 
 
 def test_events_of_a_job_are_one_append_and_in_order() -> None:

@@ -1,0 +1,153 @@
+"""What the modules of the same broker may have the job manager do by a call, in place of messages.
+
+    job-ingest -> take    sched -> grant    job-exec -> keep
+
+Everything that they have to store for a job goes with the job's events, in the job manager's next transaction. What
+is kept like that is there for whoever looks into the KVS of this broker, as if it had been stored at once: the KVS
+has the transaction made before anybody looks (`Space.ahead`). On other ranks that cannot be promised: where there are
+some, and where transactions are durable and take their time, `keep` calls back only when it has been made.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from fluxlet.broker.host import Module
+from fluxlet.modules.job_manager.scheduling import SchedulingSide
+from fluxlet.modules.job_manager.submission import Submission, Submitted
+from fluxlet.modules.kvs.leader import leader_of
+from fluxlet.modules.kvs.near import watches_of
+from fluxlet.modules.kvs.operation import Op, Value
+from fluxlet.modules.kvs.space import PRIMARY
+
+if TYPE_CHECKING:
+    from fluxlet.broker.broker import Broker
+    from fluxlet.modules.kvs.space import Space
+    from fluxlet.modules.kvs.taps import Taps
+    from fluxlet.modules.kvs_watch.module import KvsWatch
+
+#: Called with the errors of jobs, by id, or with why none of them has been taken.
+Taken = Callable[[dict[int, str], OSError | None], None]
+
+
+class Direct(Submission, SchedulingSide):
+    """See the module."""
+
+    def __init__(self, *args: Any) -> None:
+        self._shown: Space | None = None
+        self._watches: KvsWatch | None = None
+        self._taps: Taps | None = None
+        self._taking: dict[Taken, None] = {}
+        super().__init__(*args)
+        self._alone = self.broker.attributes.visible.get("size", "1") == "1"
+
+    # The KVS at hand.
+
+    def commit(self, commit: Any) -> None:
+        """As of Base."""
+        leader = leader_of(self.broker)
+        if leader is None:
+            super().commit(commit)
+            return
+        if not self.batch.durable:
+            self._show(leader.spaces[PRIMARY])
+            self._taps = leader.taps
+        leader.apply(PRIMARY, commit.ops, commit.flags, self._made)
+
+    def _made(self, root: bytes, error: OSError | None) -> None:
+        self.committed(0 if error is None else error.errno or errno.EIO, None if error is None else error.strerror)
+
+    def watched(self, key: str) -> bool:
+        """As of Base."""
+        watches, taps = self._watches, self._taps
+        if watches is None or taps is None or not self.in_view:
+            return True
+        return key in taps or watches.heeds(PRIMARY, {key: None})
+
+    @property
+    def in_view(self) -> bool:
+        """True if what is not stored yet is as good as stored to whoever looks."""
+        return self._alone and self._shown is not None and self._shown.ahead is not None
+
+    def _settle(self) -> bool:
+        """Somebody is about to look into the KVS: has stored what there is. False if that is not done yet."""
+        batch = self.batch
+        if batch.ops or batch.log:
+            batch.flush()
+        return batch.empty
+
+    def _show(self, space: Space) -> None:
+        self._watches = watches_of(self.broker)
+        if space is not self._shown:
+            self._hide()
+            space.ahead, self._shown = self._settle, space
+
+    def _hide(self) -> None:
+        space, self._shown = self._shown, None
+        if space is not None and space.ahead == self._settle:
+            space.ahead = None
+
+    # Those who call.
+
+    def take(self, jobs: Iterable[Submitted], then: Taken) -> None:
+        """Submits jobs, with what is to be stored of them. `then` is called once that is."""
+        taken, errors = self.create_all(jobs)
+        self._taking[then] = None
+
+        def stored() -> None:
+            del self._taking[then]
+            self.engine.let_go(taken)
+            then(errors, None)
+
+        self.batch.after(stored)
+        self.batch.flush()
+
+    def grant(self, jobid: int, R: bytes, annotations: dict[str, Any]) -> None:
+        """The scheduler's answer to sched.alloc: a job gets resources, and R is to be stored."""
+        if not self.alloc.ready:
+            return
+        job = self.alloc.answered(jobid)
+        if job is not None:
+            if job.pending:
+                self.batch.add(f"{job.path}.R", R)
+            self.granted(job, R, annotations)
+        self.alloc.pump()
+        self.check_idle()
+
+    def keep(self, ops: list[Op], then: Callable[[], None]) -> None:
+        """Has something stored; `then` is called when it is there for everybody: mostly at once."""
+        for op in ops:
+            self.batch.put(op)
+        if self.in_view:
+            then()
+        else:
+            self.batch.after(then)
+
+    def take_back(self, key: str) -> bool:
+        """Has something not stored that was to be; False if it is already."""
+        return self.batch.take_back(key)
+
+    def stop_service(self) -> None:
+        """Nobody is left waiting."""
+        super().stop_service()
+        self._hide()
+        taking, self._taking = self._taking, {}
+        for then in taking:
+            then({}, OSError(errno.EHOSTUNREACH, "module disconnect"))
+
+
+def manager_of(broker: Broker) -> Direct | None:
+    """The job manager of this broker, if there is one and it may be called; else messages are the way."""
+    module = broker.modules.get("job-manager")
+    if isinstance(module, Module) and module.may_be_called:
+        manager = module.instance
+        if isinstance(manager, Direct) and not manager.loading and leader_of(broker) is not None:
+            return manager
+    return None
+
+
+def value(key: str, data: bytes) -> Op:
+    """The operation that puts a value at a key."""
+    return Op(key, 0, Value(data))
