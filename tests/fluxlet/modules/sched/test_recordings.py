@@ -65,7 +65,7 @@ def play(played: Partners, line: dict[str, Any]) -> None:
         played.reload()
     elif line["dir"] == "tx":
         message = played.expect(topic, (payload or {}).get("id"))
-        while said(message).get("type") == 1 != (payload or {}).get("type"):
+        while (said(message) or {}).get("type") == 1 != (payload or {}).get("type"):
             # When it will start has been said: whether there was time for that is nobody's concern.
             message = played.expect(topic, (payload or {}).get("id"))
         assert comparable(said(message)) == comparable(payload)
