@@ -69,6 +69,11 @@ class Beside:
         rc.beside = True
         broker.server.hold()
 
+    @property
+    def running(self) -> bool:
+        """Modules are being loaded."""
+        return self._begun and not self._ended
+
     def begin(self) -> None:
         """The initial program has been started."""
         self._begun = True

@@ -122,6 +122,11 @@ class LifeCycle:
         """Modules are to be unloaded: the loop has nothing more to do."""
         return self.machine.state in ("unload-builtins", "exit")
 
+    @property
+    def loading(self) -> bool:
+        """Our own modules are being loaded beside the initial program."""
+        return self._beside is not None and self._beside.running
+
     def fail(self, code: int = 1) -> None:
         """Something has gone wrong: the first of such codes is the instance's exit code."""
         self.exit_code = self.exit_code or code

@@ -86,6 +86,7 @@ class Watchdog:
     """
 
     def __init__(self, broker: Broker, thread: int) -> None:
+        self._broker = broker
         self._log: Log = broker.log
         self._watched = thread
         self._named = 0.0  # when that was called that was named last
@@ -104,6 +105,9 @@ class Watchdog:
             self._look()
 
     def _look(self) -> None:
+        life = self._broker.life
+        if life is not None and life.loading:
+            return  # reading our own code takes as long as it takes on a busy machine, and nobody is let in yet
         found = busy(sys._current_frames().get(self._watched))
         if found is None:
             return

@@ -122,6 +122,28 @@ def test_module_that_fails_all_the_same_ends_the_instance(environ: dict[str, str
     assert "flux-modprobe: load barrier" in done.stderr
 
 
+#: Reading the code of a module takes longer than a module may keep the broker.
+SLOW = """
+import sys, time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fluxlet.modules.barrier":
+            time.sleep(2.2)
+
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def test_reading_of_code_on_a_slow_machine_is_not_reported(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    slow = {**environ, "PYTHONPATH": str(tmp_path)}
+    done = start(slow, FLUX, "getattr", "size")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    waited = start(slow, "--conf=modules.cron.disabled=true", FLUX, "getattr", "size")
+    assert "handler of module.load has been keeping the broker" in waited.stderr
+
+
 def test_signal_for_the_jobs_waits_for_who_keeps_them(environ: dict[str, str]) -> None:
     # Its answer comes when all modules are there, and have had the signal.
     done = start(environ, "sh", "-c", f"kill -USR1 $PPID; {FLUX} getattr size; exit 4")
