@@ -111,7 +111,7 @@ def _start(job: Job, task: Task, affinity: CpuAffinity | None, terminal: bool) -
         env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     for name, template in plan.templates.items():
         env[name] = job.expand(str(template), index)
-    argv: Sequence[str] = plan.argv or [job.expand(word, index) for word in job.jobspec.tasks[0].command]
+    argv: Sequence[str] = plan.argv or [job.expand(word, index) for word in plan.command]
     actions: list[tuple[Any, ...]] = []
     theirs: list[int] = []
     try:

@@ -40,9 +40,26 @@ class Plan:
         self.jobspec = jobspec.parse(jobspec.unwrap(a2b_base64(signed)))
         self.system = self.jobspec.attributes.system
         self.options = self.system.shell.options
-        command = self.jobspec.tasks[0].command
-        self.argv = None if any("{{" in word for word in command) else command
+        self.command = self.jobspec.tasks[0].command
+        self.files = self.system.files
+        if self.system.batch is not None:
+            self._be_batch(self.system.batch)
+        self.argv = None if any("{{" in word for word in self.command) else self.command
         """The words of its command, if they are the same for all tasks."""
+
+    def _be_batch(self, batch: dict[str, Any]) -> None:
+        """Batch jobs as they once were: the script is in the jobspec, its broker is started here."""
+        script, given = batch.get("script"), batch.get("broker-opts", [])
+        if (
+            not isinstance(script, str)
+            or not isinstance(given, list)
+            or not all(isinstance(word, str) for word in given)
+        ):
+            raise ValueError(
+                "error parsing jobspec: attributes.system.batch: a script and words for the broker are expected"
+            )
+        self.command = ["flux", "broker", *given, "{{tmpdir}}/script"]
+        self.files = {**self.files, "script": {"mode": 0o100700, "data": script}}
 
     @cached_property
     def nodes(self) -> list[allocation.Node]:

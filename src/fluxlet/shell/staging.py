@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def stage(job: Job, then: Callable[[], None]) -> None:
     """Writes a job's files, and calls `then`; what is wrong later is the end of the job. Raises ShellError."""
-    files = job.plan.system.files
+    files = job.plan.files
     left = blobrefs(files)
     if not left:
         write_files(files, job.tmpdir)

@@ -220,6 +220,18 @@ def test_files_of_the_jobspec_can_be_in_the_content_store(player: JobPlayer) -> 
     assert player.raised[-1]["note"] == f"files: {missing}: No such file or directory"
 
 
+def test_a_batch_job_of_the_old_kind_has_its_script_in_the_jobspec(player: JobPlayer, tmp_path: Path) -> None:
+    flux = tmp_path / "flux"
+    flux.write_text('#!/bin/sh\necho "$1 $2"; shift 2; exec "$@"\n')
+    flux.chmod(0o755)
+    batch = {"script": "#!/bin/sh\necho in $0\n", "broker-opts": ["-Sa=b"]}
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    job = player.run(["ignored"], system={"batch": batch}, env=env)
+    rundir = player.handle.attr_get("rundir")
+    assert player.output(job) == f"broker -Sa=b\nin {rundir}/jobtmp-0-{fluid.f58(job.id)}/script\n"
+    assert player.run(["ignored"], system={"batch": {"script": 3}}, env=env).status == 256
+
+
 def test_a_task_has_a_process_group_and_no_terminal(player: JobPlayer) -> None:
     job = player.run(py("import os; print(os.getpgrp() == os.getpid()); open('/dev/tty')"))
     assert player.output(job) == "True\n"
