@@ -12,7 +12,7 @@ from flux.brokermod import event_handler, request_handler
 from flux.message import Message
 from flux.util.durations import parse_fsd
 from fluxlet.config_table import read_table
-from fluxlet.modules.job_manager.base import Base
+from fluxlet.modules.job_manager.base import Base, own_table
 from fluxlet.modules.job_manager.machine import RUNNING, State
 from fluxlet.modules.job_manager.queues import Queue
 from fluxlet.payload import decode
@@ -110,6 +110,20 @@ class _PurgeLimits:
                 raise ValueError("job-manager.inactive-num-limit: must be >= 0")
 
 
+def _plugins(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """`[[job-manager.plugins]]`. Raises ValueError."""
+    entries = own_table(config).get("plugins", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("[job-manager]: plugins must be an array of tables")
+    for entry in entries:
+        strange = entry.keys() - {"load", "remove", "conf"}
+        if strange:
+            raise ValueError(
+                f"[job-manager.plugins]: unknown key {sorted(strange)[0]}: there are load, conf and remove"
+            )
+    return entries
+
+
 class Administration(Base):
     """See the module."""
 
@@ -120,6 +134,7 @@ class Administration(Base):
     def _read_config(self, config: dict[str, Any]) -> Any:
         try:
             self._purge_limits = _PurgeLimits(config)
+            self._configured = _plugins(config)
         except ValueError as exc:
             raise OSError(errno.EINVAL, str(exc)) from None
         return super()._read_config(config)
@@ -286,10 +301,7 @@ class Administration(Base):
 
     def load_configured_plugins(self) -> None:
         """Does what `[[job-manager.plugins]]` says. Raises OSError."""
-        entries = self.engine.config.get("job-manager", {}).get("plugins", [])
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise OSError(errno.EINVAL, "[job-manager]: plugins must be an array of tables")
-        for entry in entries:
+        for entry in self._configured:
             if "remove" in entry:
                 self.plugins.remove(str(entry["remove"]))
             if "load" in entry:

@@ -12,6 +12,7 @@ import msgspec
 
 from flux.brokermod import request_handler
 from flux.message import Message
+from fluxlet.modules.job_manager.base import own_table
 from fluxlet.modules.job_manager.information import Information
 from fluxlet.modules.job_manager.job import Job
 from fluxlet.modules.job_manager.scheduling import SchedulingSide
@@ -39,7 +40,7 @@ class Around(SchedulingSide, Information):
         super().__init__(*args)
 
     def _read_config(self, config: dict[str, Any]) -> Any:
-        table = config.get("job-manager", {})
+        table = own_table(config)
         try:
             if self.perilog is not None or {"prolog", "epilog", "perilog"} & table.keys():
                 from fluxlet.modules.job_manager import perilog

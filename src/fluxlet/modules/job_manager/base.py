@@ -45,6 +45,14 @@ AT_ONCE = 100
 _encode = msgspec.json.Encoder().encode
 
 
+def own_table(config: dict[str, Any]) -> dict[str, Any]:
+    """The table [job-manager] of a configuration. Raises OSError(EINVAL) for one that is none."""
+    table = config.get("job-manager", {})
+    if not isinstance(table, dict):
+        raise OSError(errno.EINVAL, "error parsing [job-manager] config table: not a table")
+    return table
+
+
 class Base(Service):
     """See the module."""
 

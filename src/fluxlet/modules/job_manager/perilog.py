@@ -162,6 +162,8 @@ class Perilog:
     def _failed(self, job: Job, kind: str, status: int, going: Going) -> None:
         signum = status & 0x7F
         how = f"killed by signal {signum}" if signum else f"exited with code={exit_code(status)}"
+        if going.run.trouble is not None:
+            how = f"could not be run: {going.run.trouble}"
         note = f"{kind} {going.reason or how} (rank {going.run.failed_rank})"
         self.service.write_log(LOG_ERR, f"{job.path}: {note}")
         if kind == "epilog":

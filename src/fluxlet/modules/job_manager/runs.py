@@ -38,6 +38,8 @@ class Run:
         self.on_output, self.on_rank, self.on_end = on_output, on_rank, on_end
         self.status = 0
         self.failed_rank = -1
+        self.trouble: str | None = None
+        """Why it could not be run on a rank, or was lost there."""
         self.pending: dict[int, RemoteProcess] = {}
         cmd = command_create(command, env={**os.environ, **env})
         for rank in ranks:
@@ -53,7 +55,8 @@ class Run:
         def ended() -> None:
             status = process.status
             if status is None:
-                self.on_output(rank, str(process.error.strerror if process.error else "it has been lost"))
+                self.trouble = str(process.error.strerror if process.error else "it has been lost")
+                self.on_output(rank, self.trouble)
                 status = 1 << 8
             self._ended(rank, status)
 

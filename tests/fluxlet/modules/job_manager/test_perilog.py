@@ -72,6 +72,15 @@ def test_a_prolog_that_fails_ends_the_job_after_its_epilog(start_broker: Start) 
     assert log[8]["context"]["status"] == 3 << 8
 
 
+def test_a_prolog_that_cannot_be_run_says_why(start_broker: Start) -> None:
+    found, log = run(start_broker, {"prolog": {"command": ["/nowhere/prolog"]}})
+    assert found[5:] == ["prolog-start", "exception", "prolog-finish", "free", "clean"]
+    assert (
+        log[6]["context"]["note"]
+        == "prolog could not be run: error launching process: No such file or directory (rank 0)"
+    )
+
+
 def test_an_epilog_that_fails_is_told_of(start_broker: Start) -> None:
     found, log = run(start_broker, {"epilog": {"command": ["false"]}})
     assert "exception" in found

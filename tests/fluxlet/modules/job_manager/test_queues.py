@@ -220,3 +220,17 @@ def test_configurations_that_will_not_do(config: dict[str, Any], text: str) -> N
 )
 def test_durations_as_limits_print_them(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        (3, "error parsing [job-manager] config table: not a table"),
+        ({"plugins": 3}, "[job-manager]: plugins must be an array of tables"),
+        ({"plugins": [{"lod": "x"}]}, "[job-manager.plugins]: unknown key lod: there are load, conf and remove"),
+    ],
+)
+def test_a_table_that_is_none_is_refused_and_no_end(handle: flux.Flux, table: object, text: str) -> None:
+    reload = handle.rpc("job-manager.config-reload", {"job-manager": table})
+    assert error_of(reload.get) == (errno.EINVAL, text)
+    assert "max_jobid" in handle.rpc("job-manager.getinfo").get()
