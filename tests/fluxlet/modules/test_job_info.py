@@ -209,6 +209,22 @@ def test_a_line_may_come_in_pieces(h: flux.Flux) -> None:
     assert all_told(rpc) == ["submit", "clean", errno.ENODATA]
 
 
+def test_what_is_nested_too_deeply_ends_a_stream_and_not_the_service(h: flux.Flux) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    happen(h, 23, SUBMIT, f'{{"timestamp":1.0,"name":"clean","context":{{"a":{deep}}}}}\n')
+    rpc = watch(h, 23)
+    assert told(rpc) == "submit"
+    assert deep in rpc.get()["event"]
+    rpc.reset()
+    assert told(rpc) == errno.EPROTO
+    happen(h, 24, SUBMIT)
+    fill(h, 24, {"jobspec": deep})
+    request = {"id": 24, "keys": ["jobspec"], "flags": 1}
+    assert error_of(h.rpc("job-info.lookup", request).get)[0] == errno.EINVAL
+    assert error_of(updates(h, 24, "jobspec").get)[0] == errno.EPROTO
+    assert told(watch(h, 24)) == "submit"
+
+
 def test_output_is_followed_into_the_namespace_and_out_of_it(h: flux.Flux) -> None:
     happen(h, 31, SUBMIT)
     early, late_flagged = watch(h, 31, "guest.output"), watch(h, 31, "guest.output", flags=2)

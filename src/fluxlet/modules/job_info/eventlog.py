@@ -27,7 +27,7 @@ def parse(line: bytes) -> Event:
     """The event of a line. Raises ValueError."""
     try:
         return _decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(str(exc)) from None
 
 

@@ -180,7 +180,7 @@ class Lookup:
             if self._flags & CURRENT:
                 for line in (eventlog or b"").splitlines():
                     apply_update(key, content, line)
-        except (ValueError, TypeError) as exc:
+        except (ValueError, TypeError, RecursionError) as exc:
             raise OSError(errno.EINVAL, f"{key}: error applying eventlog to original value: {exc}") from None
         return content if self._flags & JSON_DECODE else json.dumps(content, ensure_ascii=False)
 

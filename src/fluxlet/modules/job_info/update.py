@@ -129,7 +129,7 @@ class Update:
             self._owner = owner_of(self._lines[0] if self._lines else b"")
             self._service.remember(self._jobid, self._owner)
             self._object = json.loads(self._base)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             self._end(errno.EPROTO, str(exc))
             return
         for request in [request for request in self.requests if not authorized(request, self._owner)]:
