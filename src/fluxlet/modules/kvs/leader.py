@@ -1,4 +1,4 @@
-"""The module `kvs` on rank 0: commits, namespaces and checkpoints (spec 05, 6.4, 6.5, 7.1, 8 and 11).
+"""The module `kvs` on rank 0: commits, and when they last (spec 05, 6.4, 6.5, 7.1 and 11).
 
     kvs.commit -> the namespace's queue -> Transaction -> the content store -> the new root: event, answers
 
@@ -24,23 +24,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from flux.brokermod import event_handler, request_handler
-from flux.constants import FLUX_KVS_NO_MERGE, FLUX_KVS_SYNC, FLUX_MSGFLAG_PRIVATE
+from flux.brokermod import request_handler
+from flux.constants import FLUX_KVS_NO_MERGE, FLUX_KVS_SYNC
 from flux.core.handle import Flux
 from flux.future import FutureExt
 from flux.message import Message
-from flux.util.durations import parse_fsd
 from fluxlet.broker.broker import Broker
 from fluxlet.broker.host import Module
 from fluxlet.modules.content import batch
 from fluxlet.modules.content.ending import nothing_stays
 from fluxlet.modules.kvs import treeobj
-from fluxlet.modules.kvs.directory import Directory
+from fluxlet.modules.kvs.checkpoint import Checkpoint, checkpoint, newest, period
 from fluxlet.modules.kvs.lookup import Found, Value, walk
-from fluxlet.modules.kvs.module import Kvs
+from fluxlet.modules.kvs.namespaces import Namespaces
 from fluxlet.modules.kvs.near import deaf_watchers, near_content
 from fluxlet.modules.kvs.operation import Op
-from fluxlet.modules.kvs.requests import NamespaceCreateRequest, NamespaceRemoveRequest, RelayRequest
+from fluxlet.modules.kvs.requests import RelayRequest
 from fluxlet.modules.kvs.space import PRIMARY, Commit, Space, Then
 from fluxlet.modules.kvs.taps import Taps
 from fluxlet.modules.kvs.transaction import Transaction
@@ -53,26 +52,9 @@ if TYPE_CHECKING:
 _encode = msgspec.json.Encoder().encode
 #: Operations of all commits that are made as one.
 _MOST_OPERATIONS = 10_000
-#: "The instance owner", as clients write it.
-_OWNER = (-1, 0xFFFFFFFF)
 
 
-class Checkpoint(msgspec.Struct):
-    """A checkpoint (spec 05, 11.1)."""
-
-    rootref: str
-    version: int
-    sequence: int = 0
-    timestamp: float = 0.0
-
-
-class _Answer(msgspec.Struct):
-    """Payload of a content.checkpoint-get response; older ones have one checkpoint."""
-
-    value: list[Checkpoint] | Checkpoint
-
-
-class Leader(Kvs):
+class Leader(Namespaces):
     """See the module.
 
     Arguments: `transaction-merge=0` makes each commit by itself; `initial-rootref=BLOBREF` starts there.
@@ -89,22 +71,16 @@ class Leader(Kvs):
                 self._initial = value.encode()
             else:
                 raise OSError(errno.EINVAL, f"{arg}: unknown argument")
-        self._period = _period(broker.config)
+        self._period = period(broker.config)
         super().__init__(handle, broker, *args)
         self.taps = Taps()
         self._ready: dict[Space, None] = {}  # those whose queues are to be looked at
-        self._going: dict[str, None] = {}  # names that are still taken
         self._closed = False  # no more commits are taken
         self._stopped = False
         self._idle: FutureExt | None = None  # fulfilled when no commit is left
         self._work = self.module.reactor.timer(0.0, 0.0, self._begin_all)
         self._timer = self.module.reactor.timer(0.0, 0.0, self._checkpoint_due)
-        self.empty = self.blobref(treeobj.EMPTY_DIR)
-        empty = Directory(None)
-        empty.encode()
-        self.directories.add(self.empty, empty)
         self._checkpointed = -1
-        self._starting: list[Callable[[OSError | None], None]] | None = []  # who asks before there is a root
 
     async def start_service(self) -> None:
         """Begins where the instance has ended, if it did not begin now."""
@@ -119,7 +95,7 @@ class Leader(Kvs):
                 if exc.errno not in (errno.ENOENT, errno.ENOSYS):
                     raise
             else:
-                self._restore(space, answer)
+                self._restore(space, newest(answer))
         self.spaces[PRIMARY] = space
         starting, self._starting = self._starting or [], None
         for then in starting:
@@ -136,24 +112,11 @@ class Leader(Kvs):
         """True if it has begun, and has not ended."""
         return self._starting is None and not self._closed
 
-    def learn(self, name: str, then: Callable[[OSError | None], None]) -> None:
-        """As of Kvs: all that there is is known, but for the first moment."""
-        if self._starting is None:
-            raise OSError(errno.EOPNOTSUPP, None)
-        self._starting.append(then)
-
-    def _restore(self, space: Space, answer: Any) -> None:
-        """What the content store knows of an earlier life of the instance. Raises OSError(EINVAL)."""
-        try:
-            value = msgspec.convert(answer, _Answer).value
-            newest = value if isinstance(value, Checkpoint) else value[0]
-        except (msgspec.MsgspecError, IndexError) as exc:
-            raise OSError(errno.EINVAL, f"cannot restore the KVS from {answer}: {exc}") from None
-        if newest.version not in (0, 1) or not treeobj.is_blobref(newest.rootref):
-            raise OSError(errno.EINVAL, f"cannot restore the KVS from the checkpoint {newest}")
-        space.root, space.seq = newest.rootref.encode(), newest.sequence
-        self._checkpointed = newest.sequence
-        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(newest.timestamp)) if newest.timestamp else "N/A"
+    def _restore(self, space: Space, last: Checkpoint) -> None:
+        """Goes on from the last checkpoint of an earlier life of the instance."""
+        space.root, space.seq = last.rootref.encode(), last.sequence
+        self._checkpointed = last.sequence
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.timestamp)) if last.timestamp else "N/A"
         self.broker.log.write(LOG_INFO, f"restored KVS from checkpoint on {date}", self.name)
 
     async def finish_service(self) -> None:
@@ -164,7 +127,7 @@ class Leader(Kvs):
         primary = self.spaces.get(PRIMARY)
         if primary is not None and primary.seq and not nothing_stays(self.broker):
             try:
-                await self.handle.rpc("content.checkpoint-put", {"value": _checkpoint(primary.root, primary.seq)})
+                await self.handle.rpc("content.checkpoint-put", {"value": checkpoint(primary.root, primary.seq)})
             except OSError as exc:
                 if exc.errno != errno.ENOSYS:
                     raise
@@ -184,7 +147,7 @@ class Leader(Kvs):
             then(OSError(errno.ENOSYS, None))
         for space in self.spaces.values():
             for commit in space.queue:
-                self._refuse(space, [commit], OSError(errno.ENOSYS, None))
+                self.refuse(space, [commit], OSError(errno.ENOSYS, None))
             space.queue.clear()
         self.taps.end(OSError(errno.ENOSYS, None))
         super().stop_service()
@@ -194,7 +157,7 @@ class Leader(Kvs):
     def submit(self, space: Space, commit: Commit) -> None:
         """As of Kvs."""
         if self._closed:
-            self._refuse(space, [commit], OSError(errno.ENOSYS, None))
+            self.refuse(space, [commit], OSError(errno.ENOSYS, None))
             return
         space.queue.append(commit)
         if not space.busy:
@@ -306,7 +269,7 @@ class Leader(Kvs):
                     commit.alone = True
                     space.queue.appendleft(commit)
             else:
-                self._refuse(space, commits, error)
+                self.refuse(space, commits, error)
             self._next(space)
             return
         self.opcount.add(sum(len(commit.operations) for commit in commits))
@@ -328,7 +291,7 @@ class Leader(Kvs):
     def _stored(self, space: Space, commits: list[Commit], transaction: Transaction, state: RpcState) -> None:
         """The content store has the blobs of a transaction, or not."""
         if state.errnum:
-            self._refuse(space, commits, OSError(state.errnum, state.error_text()))
+            self.refuse(space, commits, OSError(state.errnum, state.error_text()))
             self._next(space)
         else:
             self._lasting(space, commits, transaction)
@@ -341,7 +304,7 @@ class Leader(Kvs):
 
         def put(state: RpcState) -> None:
             if state.errnum:
-                self._refuse(space, commits, OSError(state.errnum, state.error_text()))
+                self.refuse(space, commits, OSError(state.errnum, state.error_text()))
                 self._next(space)
             else:
                 self._checkpointed = space.seq + 1
@@ -352,7 +315,7 @@ class Leader(Kvs):
     def _install(self, space: Space, commits: list[Commit], transaction: Transaction) -> None:
         """The new root is the current one: all are told."""
         if space.removed:
-            self._refuse(space, commits, OSError(errno.EOPNOTSUPP, None))
+            self.refuse(space, commits, OSError(errno.EOPNOTSUPP, None))
             self._next(space)
             return
         root = transaction.rootref
@@ -363,7 +326,7 @@ class Leader(Kvs):
         space.seq += 1
         if self.taps and space.name == PRIMARY:
             self.taps.committed(commits)
-        self._publish(
+        self.announce(
             space.name,
             "setroot",
             lambda: {
@@ -399,7 +362,7 @@ class Leader(Kvs):
             idle, self._idle = self._idle, None
             idle.fulfill()
 
-    def _refuse(self, space: Space, commits: list[Commit], error: OSError) -> None:
+    def refuse(self, space: Space, commits: list[Commit], error: OSError) -> None:
         """Commits have failed."""
         errnum = error.errno or errno.EIO
         self._publish_error(space.name, commits, errnum)
@@ -411,73 +374,12 @@ class Leader(Kvs):
 
     def _publish_error(self, namespace: str, commits: list[Commit], errnum: int) -> None:
         names = [commit.name for commit in commits]
-        self._publish(namespace, "error", lambda: {"namespace": namespace, "names": names, "errnum": errnum})
-
-    def _publish(
-        self, namespace: str, kind: str, payload: Callable[[], dict[str, Any]], deaf: Module | None = None
-    ) -> None:
-        """Publishes an event; what is in it is asked for if somebody listens who is not `deaf`."""
-        topic = f"kvs.namespace-{namespace}-{kind}".encode()
-        if not self.module.unheard(topic, deaf):
-            self.module.post(Message.event(topic, _encode(payload()) + b"\0", FLUX_MSGFLAG_PRIVATE))
-
-    # Namespaces.
-
-    @request_handler("namespace-create")
-    def namespace_create(self, msg: Message) -> None:
-        """Payload: `NamespaceCreateRequest`. EEXIST."""
-        request = decode(msg, NamespaceCreateRequest)
-        name = request.namespace
-        if self._starting is not None:
-            self.learn(name, partial(self._learned, msg, self.namespace_create))
-            return
-        self.create(name, request.owner, request.rootref.encode(), request.flags)
-        self.answer(msg)
-
-    def create(self, name: str, owner: int, root: bytes | None = None, flags: int = 0) -> None:
-        """Makes a namespace; `root` None: an empty one. Raises OSError(EEXIST)."""
-        if name in self.spaces:
-            raise OSError(errno.EEXIST, None)
-        if name in self._going:
-            text = "namespace with identical name in process of being removed. Try again later"
-            raise OSError(errno.EEXIST, text)
-        ref = self.empty if root is None else root
-        owner = self.broker.owner if owner in _OWNER else owner
-        self.spaces[name] = Space(name, owner, ref, 0, flags)
-        event = {"namespace": name, "rootseq": 0, "rootref": ref.decode(), "owner": owner}
-        self._publish(name, "created", lambda: event)
-
-    @request_handler("namespace-remove")
-    def namespace_remove(self, msg: Message) -> None:
-        """Payload: `NamespaceRemoveRequest`. It is no error if there is none; EOPNOTSUPP for the primary one."""
-        name = decode(msg, NamespaceRemoveRequest).namespace
-        if name.lower() == PRIMARY:
-            raise OSError(errno.EOPNOTSUPP, None)
-        self.remove(name)
-        self.answer(msg)
-
-    def remove(self, name: str) -> None:
-        """Removes a namespace that is not the primary one, if there is one of the name."""
-        space = self.spaces.pop(name, None)
-        if space is not None:
-            self._going[name] = None
-            self._ready.pop(space, None)
-            queue = list(space.queue)
-            space.queue.clear()
-            self.dropped(space)
-            for commit in queue:
-                self._refuse(space, [commit], OSError(errno.EOPNOTSUPP, None))
-            self._publish(name, "removed", lambda: {"namespace": name})
-
-    @event_handler("heartbeat.pulse", prefix=False)
-    def pulse(self, msg: Message) -> None:
-        """Names of namespaces that are gone are free again."""
-        self._going.clear()
+        self.announce(namespace, "error", lambda: {"namespace": namespace, "names": names, "errnum": errnum})
 
     # Checkpoints.
 
     def _put_checkpoint(self, root: bytes, seq: int, then: Callable[[RpcState], None]) -> None:
-        self.ask(b"content.checkpoint-put", _encode({"value": _checkpoint(root, seq)}) + b"\0", then)
+        self.ask(b"content.checkpoint-put", _encode({"value": checkpoint(root, seq)}) + b"\0", then)
 
     def _set_timer(self) -> None:
         if self._period:
@@ -502,7 +404,7 @@ class Leader(Kvs):
     @request_handler("config-reload")
     def config_reload(self, msg: Message) -> None:
         """Payload: the configuration. EINVAL for a checkpoint-period that is none."""
-        self._period = _period(read_object(msg))
+        self._period = period(read_object(msg))
         self._set_timer()
         self.answer(msg)
 
@@ -520,20 +422,3 @@ def leader_of(broker: Broker) -> Leader | None:
 def _no_links(name: str, then: Callable[[Any, OSError | None], None]) -> None:
     """Transactions do not enter namespaces."""
     then(None, OSError(errno.EINVAL, None))
-
-
-def _checkpoint(root: bytes, seq: int) -> dict[str, Any]:
-    return {"version": 1, "rootref": root.decode(), "sequence": seq, "timestamp": time.time()}
-
-
-def _period(config: dict[str, Any]) -> float:
-    """Seconds between checkpoints; 0 for none. Raises OSError(EINVAL)."""
-    table = config.get("kvs", {})
-    value = table.get("checkpoint-period") if isinstance(table, dict) else None
-    if value is None:
-        return 0.0
-    try:
-        seconds = parse_fsd(value)
-    except (ValueError, TypeError):
-        raise OSError(errno.EINVAL, f"invalid checkpoint-period config: {value}") from None
-    return seconds if seconds < 1e9 else 0.0
