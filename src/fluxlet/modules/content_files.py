@@ -86,7 +86,7 @@ class ContentFiles(BackingStore):
     @request_handler("content-backing.load-many", prefix=False)
     def load_many(self, msg: Message) -> None:
         """Payload: digests. Answers blobs: see `fluxlet.modules.content.many`. EPROTO, ENOENT."""
-        self.answer(msg, first_of(digests_of(msg.raw, self.hash), self._load))
+        self.answer(msg, first_of(map(self._load, digests_of(msg.raw, self.hash))))
 
     @request_handler("content-backing.store", prefix=False)
     def store(self, msg: Message) -> None:

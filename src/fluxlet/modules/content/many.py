@@ -16,7 +16,9 @@ Ours; on rank 0, and with a backing store that knows it, or else ENOSYS: there i
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from fluxlet.modules.content import batch
@@ -39,19 +41,18 @@ def digests_of(raw: bytes | None, hash: Hash) -> list[bytes]:
     return [raw[at : at + size] for at in range(0, len(raw), size)]
 
 
-def first_of(digests: Iterable[bytes], load: Callable[[bytes], bytes | None]) -> bytes:
-    """The payload of an answer: blobs until there are enough, or `load` gives None. Raises what `load` raises."""
-    blobs: list[bytes] = []
+def first_of(blobs: Iterable[bytes | None]) -> bytes:
+    """The payload of an answer: blobs until there are enough. Raises OSError(ENOENT) for one that is None."""
+    first: list[bytes] = []
     size = 0
-    for digest in digests:
-        blob = load(digest)
+    for blob in blobs:
         if blob is None:
-            break
-        blobs.append(blob)
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        first.append(blob)
         size += len(blob)
         if size >= ENOUGH:
             break
-    return batch.encode_blobs(blobs)
+    return batch.encode_blobs(first)
 
 
 def load_many(service: Service, hash: Hash, blob: Callable[[bytes], bytes | None], request: Message) -> None:
@@ -73,7 +74,7 @@ def load_many(service: Service, hash: Hash, blob: Callable[[bytes], bytes | None
         else:
             found[digest] = data
     if not missing:
-        service.answer(request, first_of(digests, found.get))
+        service.answer(request, first_of(map(found.get, digests)))
         return
 
     def loaded(state: RpcState) -> None:
@@ -81,6 +82,11 @@ def load_many(service: Service, hash: Hash, blob: Callable[[bytes], bytes | None
             service.handle.respond_error(request, state.errnum, state.error_text())
             return
         found.update(zip(missing, batch.decode_blobs(state.value.raw), strict=False))
-        service.answer(request, first_of(digests, found.get))
+        # As many as the backing store has answered with, and those in memory that are among them.
+        service.answer(request, first_of(takewhile(_is_there, map(found.get, digests))))
 
     service.ask(b"content-backing.load-many", b"".join(missing), loaded)
+
+
+def _is_there(blob: bytes | None) -> bool:
+    return blob is not None

@@ -46,6 +46,10 @@ class Early:
         """As of Database."""
         return self._blobs.get(digest)
 
+    def load_all(self, digests: Iterable[bytes]) -> Iterator[bytes | None]:
+        """As of Database."""
+        return map(self._blobs.get, digests)
+
     def put_checkpoint(self, text: str) -> None:
         """As of Database."""
         self.epoch += 1

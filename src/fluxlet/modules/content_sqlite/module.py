@@ -129,20 +129,16 @@ class ContentSqlite(BackingStore):
     def load(self, msg: Message) -> None:
         """Payload: the digest. Answers the blob. EPROTO, ENOENT."""
         with self._timed(self.load_time):
-            data = self._load(self.digest_of(msg))
-        self.answer(msg, data or None)
-
-    def _load(self, digest: bytes) -> bytes:
-        data = self._store.load(digest)
+            data = self._store.load(self.digest_of(msg))
         if data is None:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return data
+        self.answer(msg, data or None)
 
     @request_handler("content-backing.load-many", prefix=False)
     def load_many(self, msg: Message) -> None:
         """Payload: digests. Answers blobs: see `fluxlet.modules.content.many`. EPROTO, ENOENT."""
         with self._timed(self.load_time):
-            raw = first_of(digests_of(msg.raw, self.hash), self._load)
+            raw = first_of(self._store.load_all(digests_of(msg.raw, self.hash)))
         self.answer(msg, raw)
 
     @request_handler("content-backing.store", prefix=False)

@@ -120,6 +120,8 @@ class Reader:
         try:
             while left:
                 blobs = decode_blobs(await self._ask(b"content.load-many", b"".join(left)))
+                if not blobs:
+                    raise OSError(errno.EPROTO, "content.load-many has answered with nothing")
                 found.update(zip(left, blobs, strict=False))
                 left = left[len(blobs) :]
         except OSError:
