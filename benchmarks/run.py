@@ -44,6 +44,7 @@ FIGURES = {
     "exec_simulated": ("per_second", "simulated jobs/s", "> 3000", "issue 6; flux-core 180 to 260"),
     "exec_flood": ("worst_ping_ms", "ms, the longest ping under a flood", "< 50", "issue 6"),
     "exec_flood_reader": ("worst_ping_ms", "ms, the same, and `flux run` reads it", "< 50", "issue 6"),
+    "exec_tasks": ("worst_wait_ms", "ms, another job's wait while 256 tasks start", "", "each job its own shell"),
     "job_list": ("by_name_ms", "ms, ten of one name among the inactive", "< 2", "issue 6"),
     "job_memory": ("broker_mb", "MB, broker with those inactive jobs", "", "issue 6"),
     "overlay_rpc": ("us_a_level", "us more for each level, 16 ranks", "", "flux-core 75 to 90"),

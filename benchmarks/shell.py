@@ -159,8 +159,33 @@ def exec_flood_reader(megabytes=150, stopped=0):
     return found
 
 
+def exec_tasks(count=256):
+    """Many tasks of one job, and what another job of the rank notices: the longest wait for its shell's service."""
+    handle = flux.Flux()
+    other = flux.job.submit(handle, flux.job.JobspecV1.from_command(["sleep", "600"]))
+    for event in flux.job.event_watch(handle, other):
+        if event.name == "start":
+            break
+    topic = f"{os.getuid()}-shell-{flux.job.JobID(other).f58plain}.proctable"
+    jobspec = flux.job.JobspecV1.from_command(["true"])
+    jobspec.setattr_shell_option("per-resource", {"type": "core", "count": count})
+    waits, took = [], []
+    for _ in range(4):
+        worst, start = 0.0, time.perf_counter()
+        ended = flux.job.wait_async(handle, flux.job.submit(handle, jobspec, waitable=True))
+        while not ended.is_ready():
+            asked = time.perf_counter()
+            handle.rpc(topic, {}).get()
+            worst = max(worst, time.perf_counter() - asked)
+            time.sleep(0.001)
+        waits.append(worst)
+        took.append(time.perf_counter() - start)
+    flux.job.cancel(handle, other)
+    return {"worst_wait_ms": min(waits) * 1e3, "job_ms": min(took) * 1e3}
+
+
 def main():
-    scenarios = (exec_true, exec_simulated, exec_flood, exec_flood_reader)
+    scenarios = (exec_true, exec_simulated, exec_flood, exec_flood_reader, exec_tasks)
     scenario = {scenario.__name__: scenario for scenario in scenarios}[sys.argv[1]]
     print(json.dumps(scenario(*map(int, sys.argv[2:]))))
 
