@@ -12,6 +12,8 @@ from fluxlet.modules.kvs.directory import Directory
 
 #: Bytes of all of them.
 BOUND = 48 << 20
+#: So many of those used last stay, whatever their size: a large one, and those that lead to it.
+_LEAST = 4
 #: Directories that have been replaced, and may be asked for by those who are just being told so.
 _REPLACED = 64
 
@@ -50,7 +52,7 @@ class Directories:
         self._known[ref] = directory
         self.weight += directory.weight
         self._replaced.pop(ref, None)
-        while self.weight > self._bound and len(self._known) > 1:
+        while self.weight > self._bound and len(self._known) > _LEAST:
             _, last = self._known.popitem(last=False)
             self.weight -= last.weight
 

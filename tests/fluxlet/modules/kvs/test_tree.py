@@ -462,6 +462,17 @@ def test_memory_is_bounded_and_what_was_replaced_goes_first() -> None:
     assert len(directories) <= 4
 
 
+def test_a_directory_larger_than_the_bound_stays_beside_those_that_lead_to_it() -> None:
+    directories = Directories(bound=20_000)
+    for ref, weight in ((b"root", 500), (b"a", 500), (b"large", 50_000)):
+        directory = Directory(None)
+        directory.weight = weight
+        directories.add(ref, directory)
+    for _ in range(3):
+        assert all(directories.get(ref) is not None for ref in (b"root", b"a", b"large"))
+        directories.add(b"other", Directory(None))
+
+
 def test_directories_in_memory_keep_nothing_of_those_who_have_made_them() -> None:
     def alive(kind: type) -> int:
         return sum(1 for thing in gc.get_objects() if type(thing) is kind)
