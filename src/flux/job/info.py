@@ -301,7 +301,10 @@ class JobInfo:
             if isinstance(estimate, (int, float)):
                 left = estimate - time.time()
                 return f"eta:{fsd(left) if left > 0 else 'now'}"
-            return "held" if self.urgency == 0 else "priority-hold" if self.priority == 0 else ""
+            if self.urgency == 0:
+                return "held"
+            # A job whose queue is stopped, say.
+            return "priority-hold" if self.priority == 0 else str(self.sched.reason_pending)
         return str(self.nodelist)
 
     @property

@@ -13,6 +13,7 @@ from flux.message import Message
 from flux.util.durations import parse_fsd
 from fluxlet.config_table import read_table
 from fluxlet.modules.job_manager.base import Base, own_table
+from fluxlet.modules.job_manager.job import Job
 from fluxlet.modules.job_manager.machine import RUNNING, State
 from fluxlet.modules.job_manager.queues import Queue
 from fluxlet.payload import decode
@@ -171,11 +172,22 @@ class Administration(Base):
         names = self.queues.affected(queues)
         for job in list(self.engine.jobs.values()):
             if job.state is State.SCHED and job.spec.system.queue in names:
-                if request.start:
-                    self.alloc.enqueue(job)
-                else:
+                if not request.start:
                     self.alloc.take_back(job)
+                    self.kept_back(job)
+                elif self.queues.started(job.spec.system.queue):
+                    self._explain(job, None)
+                    self.alloc.enqueue(job)
         self.handle.respond(msg)
+
+    def kept_back(self, job: Job) -> None:
+        """A job in SCHED is not to ask for resources yet. If that is for its queue, lists tell so."""
+        if job.stored and job.priority and not job.bypass:
+            self._explain(job, self.queues.why_not(job.spec.system.queue))
+
+    def _explain(self, job: Job, reason: str | None) -> None:
+        if reason is not None or (job.annotations and "sched" in job.annotations):
+            self.engine.annotate(job, {"sched": {"reason_pending": reason}})
 
     # Nothing left to do.
 

@@ -42,6 +42,9 @@ class Ports(Protocol):
     def free(self, job: Job) -> None:
         """Gives the resources of a job back."""
 
+    def kept_back(self, job: Job) -> None:
+        """A job in SCHED is not to ask for resources yet."""
+
     def retired(self, job: Job) -> None:
         """A job has ended."""
 
@@ -216,6 +219,8 @@ class Engine:
             self.post(job, "alloc", {"bypass": True})
         else:
             self.alloc.enqueue(job)
+            if not job.queued and not job.pending:
+                self.ports.kept_back(job)
 
     def start(self, job: Job) -> None:
         """Has a job in RUN executed, if no prolog is to end before.

@@ -15,6 +15,7 @@ from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.job_manager.base import AT_ONCE, Base
+from fluxlet.modules.job_manager.entries import entry
 from fluxlet.modules.job_manager.job import Job
 from fluxlet.modules.job_manager.journal import Listener
 from fluxlet.modules.job_manager.machine import RUNNING
@@ -196,7 +197,11 @@ class Information(Base):
         """Tells of the active jobs, and from here on of what happens."""
         self.journal.flush()
         for job in self.engine.jobs.values():
-            self.journal.show(listener, job.id, job.events, job.jobspec, job.R)
+            events = job.events
+            if job.annotations and not job.state & RUNNING:
+                # They are not in the log; what a job has been given resources with is.
+                events = [*events, entry("annotations", {"annotations": job.annotations})]
+            self.journal.show(listener, job.id, events, job.jobspec, job.R)
         self.journal.begin(listener)
 
     async def _tell_past(self, listener: Listener) -> None:

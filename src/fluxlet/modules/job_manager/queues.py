@@ -72,6 +72,16 @@ class Queues:
             return False
         return queue.parent is None or self.queues[queue.parent].start
 
+    def why_not(self, name: str | None) -> str | None:
+        """Why jobs of a queue may not run; None: they may."""
+        queue = self.queues.get(name)
+        if queue is None:
+            return f"there is no queue {name} any more"
+        if not queue.start:
+            text = "queue is stopped" if queue.name is None else f"queue {queue.name} is stopped"
+            return f"{text}: {queue.stop_reason}" if queue.stop_reason else text
+        return None if queue.parent is None else self.why_not(queue.parent)
+
     def status(self, name: str | None, online: bool) -> dict[str, Any]:
         """The answer to queue-status; `online`: there is a scheduler."""
         queue = self.find(name)

@@ -156,7 +156,9 @@ class SchedulingSide(Base):
             if job is not None and job.pending:
                 self.engine.annotate(job, response.annotations or {})
             return
-        if response.type not in (SUCCESS, DENY, CANCEL) or (response.type == SUCCESS and not response.R):
+        if response.type not in (SUCCESS, DENY, CANCEL) or (
+            response.type == SUCCESS and not bytes(response.R).startswith(b"{")
+        ):
             self.write_log(
                 LOG_ERR, "bad response of sched.alloc: unknown type, or no R: the scheduler is not asked any more"
             )
@@ -182,7 +184,7 @@ class SchedulingSide(Base):
         else:
             self._clear_annotations(job)
             if job.state is State.SCHED:
-                self.alloc.enqueue(job)
+                self.engine.schedule(job)
 
     def granted(self, job: Job, R: bytes, annotations: dict[str, Any] | None) -> None:
         """The scheduler has given a job resources; if that has ended meanwhile, they go back."""

@@ -146,6 +146,12 @@ class Options:
                 self.policy = value
             elif arg == "test-hello-nopartial":
                 self.partial_ok = False
+            elif key == "pool-class":
+                raise OSError(
+                    errno.EINVAL,
+                    f"{arg}: the built-in schedulers have a pool of their own: see placement, or derive a scheduler "
+                    "from flux.scheduler.Scheduler",
+                )
             else:
                 raise OSError(
                     errno.EINVAL,

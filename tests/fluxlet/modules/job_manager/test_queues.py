@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from in_process import BrokerThread, error_of
 from job_player import Player
-from managed_jobs import names
+from job_recordings import eventually
+from managed_jobs import events, names
 
 import flux
 from flux.job import JobspecV1
@@ -234,3 +235,35 @@ def test_a_table_that_is_none_is_refused_and_no_end(handle: flux.Flux, table: ob
     reload = handle.rpc("job-manager.config-reload", {"job-manager": table})
     assert error_of(reload.get) == (errno.EINVAL, text)
     assert "max_jobid" in handle.rpc("job-manager.getinfo").get()
+
+
+def test_jobs_whose_queue_is_stopped_say_so(start_broker: Callable[..., BrokerThread]) -> None:
+    broker = start_broker(config={"queues": {"a": {}, "b": {"parent": "a"}}})
+    with broker.open() as handle, Player(broker.uri) as player:
+
+        def start(name: str, **more: object) -> None:
+            payload = {"start": True, "all": False, "name": name, **more}
+            handle.rpc("job-manager.queue-start", payload).get()
+
+        def annotations(jobid: int) -> object:
+            answer = handle.rpc("job-list.list-id", {"id": jobid, "attrs": ["all"]}).get()
+            return flux.job.JobInfo(answer["job"]).contextual_info
+
+        jobs = []
+        for name in ("a", "b"):
+            jobspec = JobspecV1.from_command(["true"])
+            jobspec.setattr("system.queue", name)
+            jobs.append(int(flux.job.submit(handle, jobspec)))
+        assert [annotations(jobid) for jobid in jobs] == ["queue a is stopped", "queue b is stopped"]
+        start("b")
+        start("a", start=False, reason="maintenance")
+        eventually(lambda: annotations(jobs[0]) == "queue a is stopped: maintenance")
+        assert annotations(jobs[1]) == "queue a is stopped: maintenance"
+        assert player.started == []
+        start("a")
+        handle.rpc("job-manager.drain").get()
+        assert [names(handle, jobid)[-1] for jobid in jobs] == ["clean", "clean"]
+        for jobid in jobs:
+            alloc = next(event for event in events(handle, jobid) if event["name"] == "alloc")
+            assert alloc["context"]["annotations"].keys() == {"sched"}
+            assert alloc["context"]["annotations"]["sched"].keys() == {"resource_summary"}
