@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 from started import StartedInstance
 
 import flux
+
+# The machines are shared: how long an example takes says nothing.
+settings.register_profile("fluxlet", deadline=None)
+settings.load_profile("fluxlet")
 
 
 @pytest.fixture(scope="session")

@@ -387,7 +387,7 @@ class Neighbours:
             return
         try:
             uuid = _decode_welcome((message.raw or b"").rstrip(b"\0")).uuid
-        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             self.port.log(LOG_ERR, f"overlay.hello: {exc}")
             self.port.parent_lost()
             return

@@ -160,6 +160,11 @@ def wait_until_empty(handle: flux.Flux) -> None:
         assert time.monotonic() < deadline
 
 
+def _catches(pid: int, signum: int) -> bool:
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signum - 1) & 1)
+
+
 def test_who_is_attached_detaches_by_an_interrupt(
     run: Callable[..., subprocess.CompletedProcess[str]], start: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -169,6 +174,8 @@ def test_who_is_attached_detaches_by_an_interrupt(
     assert process.stdout is not None
     # It is attached once it hears of the process.
     deadline = time.monotonic() + 20
+    while not _catches(int(pid), signal.SIGUSR1):
+        assert time.monotonic() < deadline
     os.set_blocking(process.stdout.fileno(), False)
     while not process.stdout.readline():
         assert time.monotonic() < deadline

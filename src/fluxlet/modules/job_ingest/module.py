@@ -130,7 +130,7 @@ class JobIngest(Service):
             raise OSError(errno.ENOSYS, "job-ingest is shutting down")
         try:
             request = _decode_request((msg.raw or b"\0")[:-1])
-        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise OSError(errno.EPROTO, "error decoding job request: Protocol error") from exc
         self._check_request(msg, request)
         try:

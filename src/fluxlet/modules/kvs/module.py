@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from flux.brokermod import event_handler, request_handler
-from flux.constants import FLUX_KVS_SYNC, FLUX_ROLE_OWNER
+from flux.constants import FLUX_KVS_SYNC, FLUX_MSGFLAG_NORESPONSE, FLUX_ROLE_OWNER
 from flux.core.handle import Flux
 from flux.message import Message
 from fluxlet.broker.broker import Broker
+from fluxlet.broker.long_response import LongResponse
 from fluxlet.modules.content.digest import Hash
 from fluxlet.modules.figures import Figures
 from fluxlet.modules.kvs import treeobj
@@ -37,6 +38,8 @@ from fluxlet.payload import decode
 from fluxlet.service import Service, authorized, may_end
 
 _encode = msgspec.json.Encoder().encode
+#: Bytes of a value that are encoded in one go, unless a blob has more.
+_PIECE = 1 << 20
 #: A value has at most so many bytes.
 _MAX_VALUE = (1 << 31) - 1
 
@@ -285,14 +288,44 @@ class Kvs(Service):
             blobs[index] = blob
             left -= 1
             if not left:
-                if sum(map(len, blobs)) > _MAX_VALUE:
-                    self.handle.respond_error(msg, errno.EOVERFLOW, None)
-                    return
-                data = b2a_base64(b"".join(blobs) if len(blobs) > 1 else blob, newline=False)
-                self.answer(msg, b'{"val":{"data":"%b","type":"val","ver":1}%b}\0' % (data, more))
+                self._answer_value(msg, more, blobs)
 
         for index, ref in enumerate(refs):
             self.loader.load(ref, partial(loaded, index))
+
+    def _answer_value(self, msg: Message, more: bytes, blobs: list[bytes]) -> None:
+        """Answers a lookup with a value; a long one is encoded piece by piece."""
+        size = sum(map(len, blobs))
+        if size > _MAX_VALUE:
+            self.handle.respond_error(msg, errno.EOVERFLOW, None)
+            return
+        end = b'","type":"val","ver":1}%b}\0' % more
+        if size <= _PIECE:
+            data = b2a_base64(b"".join(blobs) if len(blobs) > 1 else blobs[0], newline=False)
+            self.answer(msg, b'{"val":{"data":"%b%b' % (data, end))
+            return
+        pieces: list[bytes | memoryview] = [b'{"val":{"data":"']
+        blobs.reverse()
+        rest = b""
+
+        def encode_some() -> None:
+            nonlocal rest
+            taken = [rest]
+            left = _PIECE
+            while blobs and left > 0:
+                taken.append(blobs.pop())
+                left -= len(taken[-1])
+            data = b"".join(taken)
+            whole = len(data) - len(data) % 3 if blobs else len(data)
+            rest = data[whole:]
+            pieces.append(b2a_base64(memoryview(data)[:whole], newline=False))
+            if blobs:
+                self.pause(encode_some)
+            elif not msg.flags & FLUX_MSGFLAG_NORESPONSE:
+                pieces.append(end)
+                self.module.post(LongResponse(msg, pieces))
+
+        encode_some()
 
     # Commits.
 

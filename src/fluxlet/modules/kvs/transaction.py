@@ -304,6 +304,11 @@ class Transaction:
 def _decoded(data: str | bytes) -> bytes:
     """What base64 text stands for. Raises OSError(EPROTO)."""
     try:
+        if isinstance(data, str):
+            try:
+                return msgspec.convert(data, bytes)  # twice as fast, but not as good at telling what is wrong
+            except msgspec.ValidationError:
+                pass
         return a2b_base64(data, strict_mode=True)
     except (Base64Error, ValueError) as exc:
         raise OSError(errno.EPROTO, f"the data of a val is not base64: {exc}") from None

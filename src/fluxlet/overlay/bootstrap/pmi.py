@@ -174,7 +174,7 @@ class PmiBootstrap(Bootstrap):
             raise BootError(f"bootstrap: rank {rank} has left no card")
         try:
             return msgspec.json.decode(text, type=Card)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
             raise BootError(f"bootstrap: card of rank {rank}: {exc}") from None
 
     def _near(self, rank: int, mapping: Mapping | None) -> bool:

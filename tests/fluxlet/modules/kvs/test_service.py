@@ -226,6 +226,19 @@ def test_a_commit_of_many_operations_lets_others_in(broker: BrokerThread) -> Non
         commit(small, {"key": "many", "flags": 0, "dirent": None}).get()
 
 
+def test_a_long_value_is_looked_up_piece_by_piece_and_lets_others_in(broker: BrokerThread) -> None:
+    pieces = [os.urandom(700_001) for _ in range(10)]
+    with broker.open() as big, broker.open() as small:
+        for piece in pieces:
+            commit(big, {**put("long", piece), "flags": 32}).get()
+        future = big.rpc("kvs.lookup", {**LOOK, "key": "long"})
+        big.rpc("broker.ping", {}).get()  # the lookup has been read, and more of it is to come
+        assert small.rpc("broker.ping", {}).get()["rank"] == 0
+        assert not future.is_ready()
+        assert base64.b64decode(future.get()["val"]["data"]) == b"".join(pieces)
+        commit(small, {"key": "long", "flags": 0, "dirent": None}).get()
+
+
 def test_guests(broker: BrokerThread, monkeypatch: pytest.MonkeyPatch) -> None:
     with broker.open() as owner:
         flux.kvs.namespace_create(owner, "guests", 9999)
