@@ -45,7 +45,7 @@ class Looked(msgspec.Struct):
 
 
 #: What we write to a namespace.
-_KEYS = dict.fromkeys(("exec.eventlog", "input", "output"))
+_KEYS = ("exec.eventlog", "input", "output")
 
 _decode_root = msgspec.json.Decoder(Root).decode
 _decode_lookup = msgspec.json.Decoder(Looked).decode

@@ -142,9 +142,11 @@ class Alloc:
         """Takes the lowest outstanding job back if `better` outranks it and nobody is on the way back already."""
         if self._taken_back:
             return
-        lowest = max(self.pending.values(), key=lambda job: job.order)
-        if better.order < lowest.order:
-            self.take_back(lowest)
+        priority, jobid = better.priority, better.id
+        for job in self.pending.values():
+            if job.priority < priority or (job.priority == priority and job.id > jobid):
+                self.take_back(max(self.pending.values(), key=lambda job: job.order))
+                return
 
     # What the scheduler says.
 

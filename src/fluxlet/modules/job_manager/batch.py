@@ -24,6 +24,9 @@ REST = 3.0
 _LONGEST = 0.05
 LAZY = 0.05
 
+#: Of what `soon` has been asked: nothing, the lazy way, and as for something that is watched.
+_NOT_ASKED, _ASKED, _WATCHED = range(3)
+
 
 class Port(Protocol):
     """What a batch needs of the world."""
@@ -52,6 +55,7 @@ class Batch:
         self._begun = 0.0
         self._rest_until = 0.0
         self._lazy_until = 0.0
+        self._asked = _NOT_ASKED
         self.log: dict[str, list[bytes]] = {}
         self.ops: dict[str, Op] = {}
         self._then: list[Callable[[], None]] = []
@@ -96,9 +100,14 @@ class Batch:
             then()
 
     def _ask(self, key: str) -> None:
-        if not self.under_way:
-            until = self._rest_until if self.port.watched(key) else self._lazy_until
-            self.port.soon(max(until - self.clock(), 0.0))
+        if self.under_way or self._asked == _WATCHED:
+            return
+        if self.port.watched(key):
+            self._asked = _WATCHED
+            self.port.soon(max(self._rest_until - self.clock(), 0.0))
+        elif not self._asked:
+            self._asked = _ASKED
+            self.port.soon(max(self._lazy_until - self.clock(), 0.0))
 
     @property
     def empty(self) -> bool:
@@ -107,6 +116,7 @@ class Batch:
 
     def take(self) -> Commit | None:
         """The transaction to commit, None for none. The batch is empty then."""
+        self._asked = _NOT_ASKED
         if not self.log and not self.ops:
             return None
         ops = list(self.ops.values())

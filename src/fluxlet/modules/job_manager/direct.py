@@ -64,7 +64,7 @@ class Direct(Submission, SchedulingSide):
         watches, taps = self._watches, self._taps
         if watches is None or taps is None or not self.in_view:
             return True
-        return key in taps or watches.heeds(PRIMARY, {key: None})
+        return key in taps or watches.heeds(PRIMARY, (key,))
 
     @property
     def in_view(self) -> bool:

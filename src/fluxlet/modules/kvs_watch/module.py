@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from syslog import LOG_ERR
 from typing import TypeAlias
 
@@ -115,6 +116,10 @@ class _Namespace:
     def all(self) -> list[Watch]:
         return [watch for watches in self.by_key.values() for watch in watches]
 
+    def heeds(self, keys: Iterable[str]) -> bool:
+        """Whether there are any such."""
+        return bool(self.always) or not self.by_key.keys().isdisjoint(keys)
+
     def concerned(self, keys: dict[str, None]) -> list[Watch]:
         """The watches that a commit of `keys` concerns."""
         by_key = self.by_key
@@ -215,10 +220,10 @@ class KvsWatch(Service):
             except OSError as exc:
                 self.broker.log.write(LOG_ERR, f"{msg.topic}: {exc.strerror}", self.name)
 
-    def heeds(self, namespace: str, keys: dict[str, None]) -> bool:
+    def heeds(self, namespace: str, keys: Iterable[str]) -> bool:
         """True if there are watches that a commit of these keys concerns: else it need not be told here."""
         space = self._namespaces.get(namespace)
-        return space is not None and bool(space.concerned(keys))
+        return space is not None and space.heeds(keys)
 
     def _setroot(self, msg: Message) -> None:
         """A commit has been made."""
