@@ -55,6 +55,21 @@ def without_scheduling(R: bytes) -> bytes:
     return _encode(value)
 
 
+def _is_wrong(R: bytes) -> str | None:
+    """What is wrong with R of a scheduler that is not one of ours; None: nothing."""
+    from flux.resource.Rv1Set import Rv1Set
+
+    if not R:
+        return "it has no R"
+    try:
+        Rv1Set(R)
+    except KeyError as exc:
+        return f"bad R: it has no {exc.args[0]}"
+    except (ValueError, TypeError, AttributeError) as exc:
+        return f"bad R: {exc}"
+    return None
+
+
 class SchedulingSide(Base):
     """See the module."""
 
@@ -156,12 +171,11 @@ class SchedulingSide(Base):
             if job is not None and job.pending:
                 self.engine.annotate(job, response.annotations or {})
             return
-        if response.type not in (SUCCESS, DENY, CANCEL) or (
-            response.type == SUCCESS and not bytes(response.R).startswith(b"{")
-        ):
-            self.write_log(
-                LOG_ERR, "bad response of sched.alloc: unknown type, or no R: the scheduler is not asked any more"
-            )
+        wrong = None if response.type in (SUCCESS, DENY, CANCEL) else f"there is no type {response.type}"
+        if response.type == SUCCESS:
+            wrong = _is_wrong(bytes(response.R))
+        if wrong is not None:
+            self.write_log(LOG_ERR, f"bad response of sched.alloc: {wrong}: the scheduler is not asked any more")
             self.scheduler_lost()
             return
         job = self.alloc.answered(response.id)
