@@ -152,6 +152,13 @@ class Guests:
         if job.committing or job.creating:
             self._closing[job.id] = lambda: self.close(job, then)
             return
+        if job.reattach and not job.closing and not (job.namespace_made and job.linked):
+            # A job-exec before us may have linked a namespace there, through which nothing can be written.
+            job.linked = True
+            if not job.namespace_made:
+                self._closing[job.id] = lambda: self.close(job, then)
+                self._create_late(job)
+                return
         job.closing = True
         self._later.discard(job)
         self._lazy.discard(job)
