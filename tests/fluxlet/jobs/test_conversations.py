@@ -51,6 +51,7 @@ RECORDINGS: dict[str, dict[str, Any]] = {
     "jobs-kill": {
         # In the reference it comes after what it comes before.
         "without": ["starting"],
+        "absent": dict.fromkeys((76, 77, 78), "it is killed by then, and may have ended"),
     },
     "jobs-memo-update-purge": {
         "instead": {49: ANY},  # as above
@@ -65,7 +66,9 @@ RECORDINGS: dict[str, dict[str, Any]] = {
         # A job that is held is in no queue.
         "instead": {90: {"queue_length": 0, "alloc_pending": 3, "running": 1}},
     },
-    "jobs-wait-any": {},
+    "jobs-wait-any": {
+        "instead": {36: ANY},  # the job may have ended
+    },
 }
 
 

@@ -70,9 +70,13 @@ def test_what_nobody_looks_at_waits_longer() -> None:
     batch.ended()
     batch.append(one, b"b")
     batch.add(f"{one.path}.R", b"R")
-    assert world.delays[1:] == [pytest.approx(0.05)] * 2
+    assert world.delays[1:] == [pytest.approx(0.05)]
     batch.append(two, b"c")
-    assert world.delays[-1] == pytest.approx(0.006)
+    assert world.delays[2:] == [pytest.approx(0.006)]
+    batch.flush()
+    batch.ended()
+    batch.append(one, b"d")
+    assert world.delays[3:] == [pytest.approx(0.05)]
 
 
 def test_events_of_a_job_are_one_append_and_in_order() -> None:
