@@ -4,7 +4,8 @@ A Python of its own takes 50 ms to get as far as that. What the copy inherits it
 handlers, the environment. Its memory it keeps, and shares with the broker as long as neither of them writes to it.
 
 Rules:
-- Nothing of the broker's runs in the copy: no callback, no end of a `with`, and no object of it is collected.
+- Nothing of the broker's runs in the copy: no callback, no end of a `with` but that around the fork itself, and no
+  object of it is collected.
 - Only the broker's own process is copied, from its main thread; and not when it has become large: `may_fork`.
 """
 
@@ -16,6 +17,7 @@ import resource
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NoReturn
@@ -45,7 +47,11 @@ def fork(main: Callable[[], int], environ: Mapping[str, str]) -> int:
     # A signal that comes in between would be taken for the broker's by the copy.
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork()
+        # From 3.12 on Python warns of threads that may hold what the copy needs. Ours, the watchdog's and ZeroMQ's, hold
+        # nothing that it touches; and who runs an instance could do nothing about it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if not pid:
             _run(main, environ)
     finally:

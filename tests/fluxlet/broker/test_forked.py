@@ -77,6 +77,15 @@ def test_copy_can_fork_again() -> None:
     assert done.stderr == ""
 
 
+def test_nobody_is_warned_of_the_threads_of_a_broker() -> None:
+    with Instance(size=2, env={"PYTHONWARNINGS": "always"}) as instance:
+        instance.run("flux", "run", "-N2", "-n2", "true", check=True)
+        with instance.handle() as handle:
+            broker = int(handle.attr_get("broker.pid"))
+        assert "flux-shell" in {Path(f"/proc/{pid}/comm").read_text().strip() for pid in below(broker)}
+    assert "Warning" not in instance.output
+
+
 def targets(pid: int) -> set[str]:
     """What the descriptors of a process lead to, apart from the standard streams."""
     directory = Path(f"/proc/{pid}/fd")
