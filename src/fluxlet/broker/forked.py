@@ -47,8 +47,8 @@ def fork(main: Callable[[], int], environ: Mapping[str, str]) -> int:
     # A signal that comes in between would be taken for the broker's by the copy.
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        # From 3.12 on Python warns of threads that may hold what the copy needs. Ours, the watchdog's and ZeroMQ's, hold
-        # nothing that it touches; and who runs an instance could do nothing about it.
+        # From 3.12 on Python warns of threads that may hold what the copy needs. Ours, the watchdog's and ZeroMQ's,
+        # hold nothing that it touches; and who runs an instance could do nothing about it.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
