@@ -11,7 +11,10 @@ some, and where transactions are durable and take their time, `keep` calls back 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable
+from functools import partial
+from syslog import LOG_ERR
 from typing import TYPE_CHECKING, Any
 
 from fluxlet.broker.host import Module
@@ -19,7 +22,7 @@ from fluxlet.modules.job_manager.scheduling import SchedulingSide
 from fluxlet.modules.job_manager.submission import Submission, Submitted
 from fluxlet.modules.kvs.leader import leader_of
 from fluxlet.modules.kvs.near import watches_of
-from fluxlet.modules.kvs.operation import Op, Value
+from fluxlet.modules.kvs.operation import Commit, Op
 from fluxlet.modules.kvs.space import PRIMARY
 
 if TYPE_CHECKING:
@@ -40,12 +43,13 @@ class Direct(Submission, SchedulingSide):
         self._watches: KvsWatch | None = None
         self._taps: Taps | None = None
         self._taking: dict[Taken, None] = {}
+        self._kept: set[str] = set()  # keys of what is to be stored for others
         super().__init__(*args)
         self._alone = self.broker.attributes.visible.get("size", "1") == "1"
 
     # The KVS at hand.
 
-    def commit(self, commit: Any) -> None:
+    def commit(self, commit: Commit) -> None:
         """As of Base."""
         leader = leader_of(self.broker)
         if leader is None:
@@ -54,10 +58,25 @@ class Direct(Submission, SchedulingSide):
         if not self.batch.durable:
             self._show(leader.spaces[PRIMARY])
             self._taps = leader.taps
-        leader.apply(PRIMARY, commit.ops, commit.flags, self._made)
+        kept, self._kept = self._kept, set()
+        leader.apply(PRIMARY, commit.ops, commit.flags, partial(self._made, commit, kept))
 
-    def _made(self, root: bytes, error: OSError | None) -> None:
+    def _made(self, commit: Commit, kept: set[str], root: bytes, error: OSError | None) -> None:
+        leader = leader_of(self.broker)
+        if error is not None and kept and leader is not None:
+            # What we keep for others may be what cannot be stored: each of it by itself, then what is our own.
+            for op in commit.ops:
+                if op.key in kept:
+                    leader.apply(PRIMARY, [op], commit.flags, partial(self._kept_alone, op.key))
+            own = [op for op in commit.ops if op.key not in kept]
+            leader.apply(PRIMARY, own, commit.flags, partial(self._made, commit, set()))
+            return
         self.committed(0 if error is None else error.errno or errno.EIO, None if error is None else error.strerror)
+
+    def _kept_alone(self, key: str, root: bytes, error: OSError | None) -> None:
+        if error is not None:
+            text = error.strerror or os.strerror(error.errno or errno.EIO)
+            self.write_log(LOG_ERR, f"{key} cannot be stored: kvs.commit: {text}")
 
     def watched(self, key: str) -> bool:
         """As of Base."""
@@ -119,6 +138,7 @@ class Direct(Submission, SchedulingSide):
     def keep(self, ops: list[Op], then: Callable[[], None]) -> None:
         """Has something stored; `then` is called when it is there for everybody: mostly at once."""
         for op in ops:
+            self._kept.add(op.key)
             self.batch.put(op)
         if self.in_view:
             then()
@@ -146,8 +166,3 @@ def manager_of(broker: Broker) -> Direct | None:
         if isinstance(manager, Direct) and not manager.loading and leader_of(broker) is not None:
             return manager
     return None
-
-
-def value(key: str, data: bytes) -> Op:
-    """The operation that puts a value at a key."""
-    return Op(key, 0, Value(data))
