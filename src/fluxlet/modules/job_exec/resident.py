@@ -62,16 +62,16 @@ class Link:
         self._commands: dict[str, list[str]] = {}
         self._stream = self._core.rpc(b"job-shell.connect", None, rank, FLUX_RPC_STREAMING)
         self._stream.add_hook(self._answered)
-        self._soon = resident.service.module.reactor.timer(0.0, 0.0, self.flush)
+        self._soon = resident.service.module.reactor.prepare(self.flush)  # before what is to be sent goes out
 
     def tell(self, kind: str, command: str) -> None:
         """Adds a command, JSON text; all of a pass of the loop travel together."""
         self._commands.setdefault(kind, []).append(command)
-        if not self._soon.active:
-            self._soon.start()
+        self._soon.start()
 
     def flush(self) -> None:
         """Sends what there is."""
+        self._soon.stop()
         if self._commands:
             text = ",".join(f'"{kind}":[{",".join(items)}]' for kind, items in self._commands.items())
             self._commands.clear()
