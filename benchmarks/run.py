@@ -9,6 +9,7 @@ the million RPCs of the memory scenario, without it a tenth of them, and has 100
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -41,6 +42,7 @@ FIGURES = {
     "job_submit": ("per_second", "submissions/s, many at once", "> 6000", "issue 6; flux-core 1,740"),
     "job_submit_client": ("cpu_us", "us of the client's CPU, a submission", "< 60", "issue 6"),
     "exec_true": ("per_second", "real `true` jobs/s, end to end", "> 1000", "issue 6; flux-core 80 to 93"),
+    "hyperqueue": ("ratio", "x HyperQueue's real `true` jobs/s", "", "issue 6; pip install hyperqueue"),
     "exec_simulated": ("per_second", "simulated jobs/s", "> 3000", "issue 6; flux-core 180 to 260"),
     "exec_flood": ("worst_ping_ms", "ms, the longest ping under a flood", "< 50", "issue 6"),
     "exec_flood_reader": ("worst_ping_ms", "ms, the same, and `flux run` reads it", "< 50", "issue 6"),
@@ -163,6 +165,10 @@ def measure(flux: Path, name: str, full: bool) -> dict[str, Any]:
         import scheduling
 
         return scheduling.measure(OURS)  # not of another flux: its core is ours
+    if name == "hyperqueue":
+        import against_hyperqueue
+
+        return against_hyperqueue.measure(flux)
     # Memory is measured among the lists, which it takes a while to have something for.
     return inside(flux, "job_list" if name == "job_memory" else name, full)
 
@@ -179,7 +185,7 @@ def main() -> None:
     subprocess.run([str(OURS), "start", "true"], check=True)
     results: dict[str, Any] = {"machine": {"cores": os.cpu_count(), "python": sys.version.split()[0]}}
     print(f"{'scenario':15} {'figure':>10}  {'unit':38} {'aim':>10}  {'also':40}")
-    for name in args.names or FIGURES:
+    for name in args.names or [name for name in FIGURES if name != "hyperqueue" or importlib.util.find_spec(name)]:
         key, unit, aim, _ = FIGURES[name]
         found = measure(OURS, name, args.full)
         results[name] = {"ours": found}
