@@ -145,6 +145,9 @@ class Service(BrokerModule):
         Until it has returned the module is being loaded, and rc1 does not go on. OSError: it cannot be loaded.
         """
 
+    def by_messages(self) -> None:
+        """Called when other modules of the broker may no longer call this one, in place of sending it messages."""
+
     async def finish_service(self) -> None:
         """Called before the module is removed in an orderly way: for what takes awaiting others at the end.
 

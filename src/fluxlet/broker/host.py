@@ -139,6 +139,7 @@ class Module(LoadedModule):
             timer.start()
             return
         assert isinstance(service, Service)
+        self.uncalled()
         self.status = STATUS_FINALIZING
         self._finishing = timer
         spawn(self.flux, self._finish(service))
@@ -154,6 +155,11 @@ class Module(LoadedModule):
         timer, self._finishing = self._finishing, None
         if timer is not None:
             timer.start()
+
+    def uncalled(self) -> None:
+        """As of LoadedModule."""
+        if self.may_be_called and isinstance(self.instance, Service):
+            self.instance.by_messages()
 
     def leave(self) -> None:
         """Ends the module, as soon as nothing of it runs."""

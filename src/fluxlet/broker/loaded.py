@@ -131,10 +131,15 @@ class LoadedModule(Endpoint):
 
     # Holding messages back, and looking at them.
 
+    def uncalled(self) -> None:
+        """From now on it is not to be called any more (`may_be_called`)."""
+
     def hold(self, on: bool) -> None:
         """Holds back what is for the module; or lets it go, in order."""
         if on == (self.held is not None):
             return
+        if on:
+            self.uncalled()
         held, self.held = self.held or [], [] if on else None
         self._redirect()
         for message in held:
@@ -142,6 +147,8 @@ class LoadedModule(Endpoint):
 
     def trace(self, tracer: Tracer | None) -> None:
         """Shows all that the module gets and sends to `tracer`, until that is None again."""
+        if tracer is not None:
+            self.uncalled()
         self._tracer = tracer
         self._redirect()
 

@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -46,10 +46,15 @@ class Guests:
         self._lazy: Later[ExecJob] = Later(service.module.reactor, _LAZY, self.flush)
         self._closing: dict[int, Callable[[], None]] = {}  # to be closed when their commit has been answered
 
-    def stop(self) -> None:
-        """Nothing is written any more."""
+    def stop(self, jobs: Iterable[ExecJob]) -> None:
+        """Nothing is written any more but what there is of these jobs, if it can be by calls."""
         self._later.stop()
         self._lazy.stop()
+        for job in jobs:
+            if job.namespace_made and self.store.at_hand:
+                self.flush(job)
+                self.store.show(job.namespace)
+        self.store.closed = True
 
     # The beginning.
 
@@ -69,7 +74,7 @@ class Guests:
 
     def flush_soon(self, job: ExecJob) -> None:
         """There is something for the job's namespace."""
-        if job.namespace_made and self.store.hold(job.namespace, partial(self._flushed, job)):
+        if job.namespace_made and not job.committing and self.store.hold(job.namespace, partial(self._flushed, job)):
             self._link(job)
             self._lazy.add(job)
         else:

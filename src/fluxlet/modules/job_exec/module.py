@@ -106,7 +106,7 @@ class JobExec(Service):
 
     def stop_service(self) -> None:
         """Lets go of everything; what runs is ended by the module job-shell."""
-        self.guests.stop()
+        self.guests.stop(list(self.jobs.values()))
         self.resident.stop()
         for job in self.jobs.values():
             self._let_go(job)

@@ -59,8 +59,14 @@ class Store:
     """
 
     def __init__(self, service: Service) -> None:
+        self.closed = False  # nobody is called back any more
         self._service = service
         self._broker = service.broker
+
+    @property
+    def at_hand(self) -> bool:
+        """True if the KVS need not be asked by messages."""
+        return leader_of(self._broker) is not None and manager_of(self._broker) is not None
 
     def value(self, key: str, then: Callable[[bytes | None, str], None]) -> None:
         """The value at a key, JSON text of its base64, and ""; or None and what went wrong."""
@@ -88,7 +94,7 @@ class Store:
         """Commits operations to the primary namespace."""
         manager = manager_of(self._broker)
         if manager is not None:
-            manager.keep(ops, lambda: then(""))
+            manager.keep(ops, lambda text: None if self.closed else then(text))
             return
         self._service.ask(b"kvs.commit", payload(Commit(ops)), lambda state: then(_text(state)))
 
@@ -106,10 +112,17 @@ class Store:
         if manager is None or leader is None or not manager.in_view:
             return False
         space, watches = leader.spaces.get(namespace), watches_of(self._broker)
-        if space is None or watches is None or watches.heeds(namespace, _KEYS):
+        if space is None or watches is None or space.waiting or watches.heeds(namespace, _KEYS):
             return False
         space.ahead = ahead
         return True
+
+    def show(self, namespace: str) -> None:
+        """Undoes `hold`: there is nobody who could be called."""
+        leader = leader_of(self._broker)
+        space = None if leader is None else leader.spaces.get(namespace)
+        if space is not None and space.ahead is not None:
+            space.keep_nothing()
 
     def create(self, namespace: str, userid: int, then: Then, exist_ok: bool) -> None:
         """Makes an empty namespace; `exist_ok`: unless there is one of the name."""
@@ -142,7 +155,8 @@ class Store:
         if leader is not None:
 
             def made(root: bytes, error: OSError | None) -> None:
-                then(root.decode(), "" if error is None else _words(error))
+                if not self.closed:
+                    then(root.decode(), "" if error is None else _words(error))
 
             leader.apply(namespace, ops, 0, made)
             return

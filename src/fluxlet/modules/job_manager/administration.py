@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from flux.brokermod import event_handler, request_handler
+from flux.core.fluid import kvs
 from flux.message import Message
 from flux.util.durations import parse_fsd
 from fluxlet.config_table import read_table
@@ -270,6 +271,7 @@ class Administration(Base):
         for jobid in jobids:
             self.plugins.forgotten(self.pasts.jobs.pop(jobid))
             self.waits.zombies.pop(jobid, None)
+            self.batch.forget(kvs(jobid))  # or what is appended would come after its end
         for key in self.directories.remove(jobids, self.max_jobid):
             self.batch.add(key, None)
         if self.max_jobid in jobids:

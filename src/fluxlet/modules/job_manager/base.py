@@ -183,6 +183,11 @@ class Base(Service):
         """Commits in so many seconds; 0: when the loop has nothing more to read."""
         self._commit_soon.ask_in(delay)
 
+    @property
+    def in_view(self) -> bool:
+        """As of Ports."""
+        return False
+
     def watched(self, key: str) -> bool:
         """Whether somebody waits for a key of the primary namespace to change, or may look without our being told."""
         return True

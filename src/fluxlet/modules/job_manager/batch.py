@@ -84,9 +84,9 @@ class Batch:
         """Has nothing done with a key; False if there is nothing to be done with it, or not any more."""
         return self.ops.pop(key, None) is not None
 
-    def forget(self, job: Job) -> None:
-        """Takes back what is not being committed yet of a job."""
-        self.log.pop(job.path, None)
+    def forget(self, path: str) -> None:
+        """Takes back the events of a job, by its directory, that are not being committed yet."""
+        self.log.pop(path, None)
 
     def after(self, then: Callable[[], None]) -> None:
         """Calls `then` once what is in the batch now is stored; at once, if all is."""

@@ -5,7 +5,7 @@
 Everything that they have to store for a job goes with the job's events, in the job manager's next transaction. What
 is kept like that is there for whoever looks into the KVS of this broker, as if it had been stored at once: the KVS
 has the transaction made before anybody looks (`Space.ahead`). On other ranks that cannot be promised: where there are
-some, and where transactions are durable and take their time, `keep` calls back only when it has been made.
+some, and where transactions are durable and take their time, whoever is told of it is told when it has been made.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from functools import partial
 from syslog import LOG_ERR
 from typing import TYPE_CHECKING, Any
 
+from flux.message import Message
 from fluxlet.broker.host import Module
 from fluxlet.modules.job_manager.scheduling import SchedulingSide
 from fluxlet.modules.job_manager.submission import Submission, Submitted
+from fluxlet.modules.job_manager.waits import Zombie
 from fluxlet.modules.kvs.leader import leader_of
 from fluxlet.modules.kvs.near import watches_of
 from fluxlet.modules.kvs.operation import Commit, Op
@@ -44,6 +46,9 @@ class Direct(Submission, SchedulingSide):
         self._taps: Taps | None = None
         self._taking: dict[Taken, None] = {}
         self._kept: set[str] = set()  # keys of what is to be stored for others
+        self._keeping: dict[Callable[[str], None], None] = {}
+        self._ending: dict[int, Message] = {}
+        self._ended = False
         super().__init__(*args)
         self._alone = self.broker.attributes.visible.get("size", "1") == "1"
 
@@ -62,6 +67,8 @@ class Direct(Submission, SchedulingSide):
         leader.apply(PRIMARY, commit.ops, commit.flags, partial(self._made, commit, kept))
 
     def _made(self, commit: Commit, kept: set[str], root: bytes, error: OSError | None) -> None:
+        if self._ended:
+            return  # with nobody left who waits for it
         leader = leader_of(self.broker)
         if error is not None and kept and leader is not None:
             # What we keep for others may be what cannot be stored: each of it by itself, then what is our own.
@@ -83,11 +90,12 @@ class Direct(Submission, SchedulingSide):
         watches, taps = self._watches, self._taps
         if watches is None or taps is None or not self.in_view:
             return True
-        return key in taps or watches.heeds(PRIMARY, (key,))
+        assert self._shown is not None
+        return key in taps or self._shown.waiting > 0 or watches.heeds(PRIMARY, (key,))
 
     @property
     def in_view(self) -> bool:
-        """True if what is not stored yet is as good as stored to whoever looks."""
+        """As of Ports."""
         return self._alone and self._shown is not None and self._shown.ahead is not None
 
     def _settle(self) -> bool:
@@ -101,12 +109,28 @@ class Direct(Submission, SchedulingSide):
         self._watches = watches_of(self.broker)
         if space is not self._shown:
             self._hide()
-            space.ahead, self._shown = self._settle, space
+            self._shown = space
+        space.ahead = self._settle
 
     def _hide(self) -> None:
         space, self._shown = self._shown, None
         if space is not None and space.ahead == self._settle:
-            space.ahead = None
+            space.keep_nothing()
+
+    # Those who wait for jobs.
+
+    def _answer_wait(self, request: Message, job: Zombie) -> None:
+        """As of Base; who is told that a job has ended finds all of it, and so does who comes after a crash."""
+        if self.in_view:
+            super()._answer_wait(request, job)
+            return
+        self._ending[id(request)] = request
+
+        def stored() -> None:
+            if self._ending.pop(id(request), None) is not None:
+                super(Direct, self)._answer_wait(request, job)
+
+        self.batch.after(stored)
 
     # Those who call.
 
@@ -135,27 +159,44 @@ class Direct(Submission, SchedulingSide):
         self.alloc.pump()
         self.check_idle()
 
-    def keep(self, ops: list[Op], then: Callable[[], None]) -> None:
-        """Has something stored; `then` is called when it is there for everybody: mostly at once."""
+    def keep(self, ops: list[Op], then: Callable[[str], None]) -> None:
+        """Has something stored; `then` is called when it is there for everybody: mostly at once.
+
+        With "", or with why nobody knows whether it ever will be.
+        """
         for op in ops:
             self._kept.add(op.key)
             self.batch.put(op)
         if self.in_view:
-            then()
-        else:
-            self.batch.after(then)
+            then("")
+            return
+        self._keeping[then] = None
+
+        def stored() -> None:
+            del self._keeping[then]
+            then("")
+
+        self.batch.after(stored)
 
     def take_back(self, key: str) -> bool:
         """Has something not stored that was to be; False if it is already."""
         return self.batch.take_back(key)
 
     def stop_service(self) -> None:
-        """Nobody is left waiting."""
+        """Nobody is left waiting; what was as good as stored is stored, if that can be had by a call."""
         super().stop_service()
+        if self.in_view:
+            self._settle()
+        self._ended = True
         self._hide()
+        self.refuse(self._ending.values())
+        self._ending.clear()
         taking, self._taking = self._taking, {}
-        for then in taking:
-            then({}, OSError(errno.EHOSTUNREACH, "module disconnect"))
+        for taken in taking:
+            taken({}, OSError(errno.EHOSTUNREACH, "module disconnect"))
+        keeping, self._keeping = self._keeping, {}
+        for kept in keeping:
+            kept("the job manager has gone")
 
 
 def manager_of(broker: Broker) -> Direct | None:

@@ -36,6 +36,10 @@ from fluxlet.modules.job_manager.plugins import Plugins
 class Ports(Protocol):
     """What the engine needs of the world."""
 
+    @property
+    def in_view(self) -> bool:
+        """True if what is not stored yet is as good as stored to whoever looks."""
+
     def start(self, job: Job) -> bool:
         """Has a job executed; False if there is nobody to do it, who will ask when he comes."""
 
@@ -225,9 +229,10 @@ class Engine:
     def start(self, job: Job) -> None:
         """Has a job in RUN executed, if no prolog is to end before.
 
-        Where a restart may come upon it, not before it is stored that the job runs: or it could run twice.
+        Not before it is stored that the job runs, and on what: where a restart may come upon it, it could run twice;
+        where there are others that look, its tasks might.
         """
-        if self.batch.durable:
+        if not self.ports.in_view:
             self.batch.after(lambda: self._start(job))
         else:
             self._start(job)

@@ -97,7 +97,7 @@ class Submission(Base):
         try:
             self._validate(job)
         except ValueError:
-            self.batch.forget(job)
+            self.batch.forget(job.path)
             self.engine.post(job, "invalidate", committed=False)
             if self.plugins.hooks["destroy"]:
                 self.plugins.tell("destroy", job)

@@ -119,6 +119,18 @@ class Leader(Namespaces):
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.timestamp)) if last.timestamp else "N/A"
         self.broker.log.write(LOG_INFO, f"restored KVS from checkpoint on {date}", self.name)
 
+    def by_messages(self) -> None:
+        """What is kept back is committed while that can be had by a call, and nothing is kept back from here on.
+
+        The commits that come as messages would have to wait for it, and it may be theirs to make.
+        """
+        for space in list(self.spaces.values()):
+            if space.ahead is not None:
+                space.ahead()
+                space.ahead = None
+                if not space.busy:
+                    space.look_again()
+
     async def finish_service(self) -> None:
         """No more commits are taken; those that were are made, and checkpointed, if that is to stay."""
         self._closed = True
@@ -352,9 +364,7 @@ class Leader(Namespaces):
         """The namespace is free for its next commit."""
         space.busy = False
         if space.behind:
-            behind, space.behind = space.behind, []
-            for again in behind:
-                again()
+            space.look_again()
         if space.queue and not self._stopped:
             self._ready[space] = None
             self._work.start()

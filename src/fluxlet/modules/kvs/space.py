@@ -50,7 +50,7 @@ class Space:
         busy: a commit is being worked on; on rank 0.
         removed: it is gone; who still refers to it is told so.
         ahead: somebody keeps changes back for a moment, to make them together: has them made before anybody looks.
-            It returns False if they are not made yet.
+            It returns False if they are not made yet; then they are being made by a call of the module kvs.
         behind: those who wait for that.
     """
 
@@ -87,6 +87,17 @@ class Space:
         #: Roots that are kept back while setroot is paused; None: it is not.
         self.held: list[Any] | None = None
         self._waiting: list[tuple[int, int, Message]] = []
+
+    def keep_nothing(self) -> None:
+        """Nothing is kept back any more: who has waited for that looks at what there is."""
+        self.ahead = None
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Those who wait look again."""
+        behind, self.behind = self.behind, []
+        for again in behind:
+            again()
 
     @property
     def waiting(self) -> int:
