@@ -50,6 +50,12 @@ class Connection:
         state.add_hook(answered)
         return state
 
+    def forget(self) -> None:
+        """Nobody is called any more, whatever comes or does not."""
+        for state in self._asked:
+            state.hooks = None
+        self._asked.clear()
+
     def tell(self, topic: bytes, raw: bytes | None, nodeid: int = FLUX_NODEID_ANY) -> None:
         """Sends a request that gets no answer."""
         self._core.rpc(topic, raw, nodeid, FLUX_RPC_NORESPONSE)

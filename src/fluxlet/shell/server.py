@@ -386,6 +386,8 @@ def serve(uri: str, token: str) -> int:
         gc.freeze()
         gc.enable()
         server.reactor.run()
+        # It is over: what is still to be answered is nobody's loss, and there is no handle to complain with.
+        server.connection.forget()
         if tls.exception is not None:
             raise tls.exception
     return 0

@@ -77,6 +77,14 @@ def test_copy_can_fork_again() -> None:
     assert done.stderr == ""
 
 
+def test_how_large_the_starter_of_a_broker_is_does_not_matter() -> None:
+    asked = [sys.executable, "-c", "from fluxlet.broker.forked import may_fork; print(may_fork())"]
+    large = "large = b'x' * (300 << 20); from fluxlet.broker.forked import may_fork; print(may_fork(), flush=True)"
+    program = f"import subprocess; {large}; subprocess.run({asked!r}, check=True)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_nobody_is_warned_of_the_threads_of_a_broker() -> None:
     with Instance(size=2, env={"PYTHONWARNINGS": "always"}) as instance:
         instance.run("flux", "run", "-N2", "-n2", "true", check=True)
