@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from flux.constants import FLUX_JOB_URGENCY_DEFAULT, FLUX_JOBID_ANY
 from flux.eventlog import EventLogEvent
+from flux.job._outputcollect import Collector, JobOutput
 from flux.job._outputevents import LOG_TRACE
 from flux.job.event import JobException, event_watch_async
 from flux.job.info import JobInfo
@@ -27,7 +28,13 @@ from flux.job.JobID import JobID
 from flux.job.kill import cancel_async, job_raise_async, kill_async
 from flux.job.kvslookup import job_info_lookup
 from flux.job.list import JobList, JobListIdsFuture, JobListRPC, job_list_id
-from flux.job.output import Collector, JobOutput, output_event_watch_async, output_watch_async, output_watch_lines_async
+from flux.job.output import (
+    JobOutputWatch,
+    JobOutputWatchLines,
+    output_event_watch_async,
+    output_watch_async,
+    output_watch_lines_async,
+)
 from flux.job.stats import JobStats
 from flux.job.submit import submit_async
 from flux.job.wait import JobWaitResult, result_async, wait_async
@@ -150,25 +157,15 @@ class AsyncJobs:
     ) -> AsyncIterator[tuple[str, str]]:
         """The lines that a job writes, (stream, line), as it writes them: an async iterator."""
         flux = self._owner.flux
-        future = output_watch_lines_async(flux, jobid, labelio, log_stderr_level, keepends=keepends)
-        while True:
-            await future
-            stream, line = future.getline()
-            if stream is None or line is None:
-                return
-            yield stream, line
+        async for piece in _pieces(output_watch_lines_async(flux, jobid, labelio, log_stderr_level, keepends=keepends)):
+            yield piece
 
     async def output_chunks(
         self, jobid: Any, labelio: bool = False, log_stderr_level: int = LOG_TRACE
     ) -> AsyncIterator[tuple[str, str]]:
         """As `output_lines`, in pieces as they come."""
-        future = output_watch_async(self._owner.flux, jobid, labelio, log_stderr_level)
-        while True:
-            await future
-            stream, data = future.get_output()
-            if stream is None or data is None:
-                return
-            yield stream, data
+        async for piece in _pieces(output_watch_async(self._owner.flux, jobid, labelio, log_stderr_level)):
+            yield piece
 
     # Listing.
 
@@ -201,3 +198,11 @@ class AsyncJobs:
         rpc = job_info_lookup(self._owner.flux, jobid, keys, flags)
         await rpc
         return rpc.get_decode()
+
+
+async def _pieces(future: JobOutputWatch | JobOutputWatchLines) -> AsyncIterator[tuple[str, str]]:
+    """Waits for what a job writes, piece by piece."""
+    while (piece := await future) is not None:
+        stream, text = piece
+        future.reset()
+        yield stream, text

@@ -11,11 +11,12 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from flux.core.handle import Flux
 from flux.eventlog import EventLogEvent
 from flux.future import FutureExt
+from flux.job._outputcollect import Collector, JobOutput
 from flux.job._outputevents import (
     LOG_DEBUG,
     LOG_ERROR,
@@ -33,7 +34,7 @@ from flux.job._outputevents import (
     decode,
 )
 from flux.job._outputflow import MAIN, OUTPUT, Action, End, OutputFlow, Tell, Watch
-from flux.job.event import JobEventWatchFuture, JobException, event_watch_async
+from flux.job.event import JobEventWatchFuture, event_watch_async
 from flux.job.JobID import JobID
 from flux.job.kvslookup import JobInfoLookupRPC, job_info_lookup
 
@@ -63,14 +64,6 @@ __all__ = [
     "output_watch_lines",
     "output_watch_lines_async",
 ]
-
-
-class JobOutput(NamedTuple):
-    """What a job has written; `log` are messages of its shell that do not go to stderr."""
-
-    stdout: str
-    stderr: str
-    log: str
 
 
 class _OutputFuture(FutureExt):
@@ -177,7 +170,14 @@ class JobOutputEventWatch(_OutputFuture):
 class _StreamFuture(_OutputFuture):
     """A future that is fulfilled with texts and what stream they are of."""
 
-    def __init__(self, flux_handle: Flux, jobid: Any, labelio: bool, log_stderr_level: int, nowait: bool) -> None:
+    def __init__(
+        self,
+        flux_handle: Flux,
+        jobid: Any,
+        labelio: bool = False,
+        log_stderr_level: int = LOG_TRACE,
+        nowait: bool = False,
+    ) -> None:
         self.labelio = labelio
         self.log_stderr_level = log_stderr_level
         super().__init__(flux_handle, jobid, nowait)
@@ -198,27 +198,26 @@ class _StreamFuture(_OutputFuture):
     def _message(self, stream: str, text: str) -> None:
         self.fulfill([stream, f"{text}\n"])
 
+    def _piece(self) -> tuple[str | None, str | None]:
+        """Waits for the next text, and what stream it is of; (None, None) at the end."""
+        piece = self._next()
+        return (None, None) if piece is None else (piece[0], piece[1])
+
+    def _pieces(self) -> Iterator[tuple[str, str]]:
+        """Waits for all of them, one after the other."""
+        while (piece := self._next()) is not None:
+            yield piece[0], piece[1]
+
 
 class JobOutputWatch(_StreamFuture):
     """The future of `output_watch_async`."""
-
-    def __init__(
-        self,
-        flux_handle: Flux,
-        jobid: Any,
-        labelio: bool = False,
-        log_stderr_level: int = LOG_TRACE,
-        nowait: bool = False,
-    ) -> None:
-        super().__init__(flux_handle, jobid, labelio, log_stderr_level, nowait)
 
     def get_output(self) -> tuple[str | None, str | None]:
         """Waits for more output: (stream, text), with stream ``stdout``, ``stderr`` or ``log``.
 
         (None, None) at the end. Raises OSError ENOENT for an unknown job, EIO for one that never started.
         """
-        piece = self._next()
-        return (None, None) if piece is None else (piece[0], piece[1])
+        return self._piece()
 
 
 class JobOutputWatchLines(_StreamFuture):
@@ -264,8 +263,7 @@ class JobOutputWatchLines(_StreamFuture):
 
         (None, None) at the end. Raises OSError ENOENT for an unknown job, EIO for one that never started.
         """
-        piece = self._next()
-        return (None, None) if piece is None else (piece[0], piece[1])
+        return self._piece()
 
 
 def output_event_watch_async(
@@ -314,12 +312,7 @@ def output_watch(
     nowait: bool = False,
 ) -> Iterator[tuple[str, str]]:
     """Generates the output of a job, (stream, text), until it ends. Arguments as of `output_watch_async`."""
-    future = output_watch_async(flux_handle, jobid, labelio, log_stderr_level, nowait)
-    while True:
-        stream, data = future.get_output()
-        if stream is None or data is None:
-            return
-        yield stream, data
+    yield from output_watch_async(flux_handle, jobid, labelio, log_stderr_level, nowait)._pieces()
 
 
 def output_watch_lines_async(
@@ -343,12 +336,7 @@ def output_watch_lines(
     keepends: bool = False,
 ) -> Iterator[tuple[str, str]]:
     """Generates the lines that a job writes, (stream, line). Arguments as of `output_watch_lines_async`."""
-    future = output_watch_lines_async(flux_handle, jobid, labelio, log_stderr_level, nowait, keepends)
-    while True:
-        stream, line = future.getline()
-        if stream is None or line is None:
-            return
-        yield stream, line
+    yield from output_watch_lines_async(flux_handle, jobid, labelio, log_stderr_level, nowait, keepends)._pieces()
 
 
 def job_output(
@@ -376,43 +364,3 @@ def job_output(
     except OSError as exc:
         return collector.failed(exc)
     return collector.output()
-
-
-class Collector:
-    """Puts the output of a job together. Arguments as of `job_output`."""
-
-    def __init__(self, tasks: str, log_stderr_level: int) -> None:
-        self._wanted = Taskset(tasks)
-        self._log_stderr_level = log_stderr_level
-        self._texts: dict[str, list[str]] = {name: [] for name in JobOutput._fields}
-        self._fatal: JobExceptionEvent | None = None
-        self._ran = False
-
-    def add(self, event: EventLogEvent) -> None:
-        """Takes in an event."""
-        if isinstance(event, JobExceptionEvent):
-            if event.severity == 0 and self._fatal is None:
-                self._fatal = event
-            self._texts["stderr"].append(f"{event.render()}\n")
-            return
-        self._ran = True
-        if isinstance(event, OutputEvent):
-            if self._wanted.intersect(event.rank):
-                self._texts[event.stream].append(event.data)
-        elif isinstance(event, LogEvent):
-            stream = "stderr" if event.level <= self._log_stderr_level else "log"
-            self._texts[stream].append(f"{event.render()}\n")
-        elif isinstance(event, RedirectEvent) and self._wanted.intersect(event.rank):
-            self._texts["stderr"].append(f"{event.render()}\n")
-
-    def output(self) -> JobOutput:
-        """All of it. Raises JobException for a job of which nothing ran."""
-        if self._fatal is not None and not self._ran:
-            raise JobException(self._fatal)
-        return JobOutput(*("".join(self._texts[name]) for name in JobOutput._fields))
-
-    def failed(self, exc: OSError) -> JobOutput:
-        """What there is, though the end was an error. Raises it if there is nothing, JobException if that says more."""
-        if exc.errno != errno.EIO or self._fatal is None:
-            raise exc
-        return self.output()
