@@ -68,11 +68,7 @@ class RPC(Future):
         """
         state = self._state
         if not state.ready:
-            try:
-                state.ctx.wait(state, -1.0)
-            except OSError:
-                self.raise_if_handle_exception()
-                raise
+            self._wait()
         # A response with text, as they nearly always are; `_text` sorts out what else there is.
         if not state.errnum and state.value is not None:
             raw: bytes | None = state.value.raw
@@ -86,14 +82,18 @@ class RPC(Future):
         text = self._text()
         return None if text is None else text.decode("utf-8", "surrogateescape")
 
+    def _wait(self) -> None:
+        state = self._state
+        try:
+            state.ctx.wait(state, -1.0)
+        except OSError:
+            self.raise_if_handle_exception()
+            raise
+
     def _text(self) -> bytes | None:
         state = self._state
         if not state.ready:
-            try:
-                state.ctx.wait(state, -1.0)
-            except OSError:
-                self.raise_if_handle_exception()
-                raise
+            self._wait()
         if state.errnum:
             self.raise_if_handle_exception()
             state.raise_error()

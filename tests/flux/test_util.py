@@ -15,6 +15,7 @@ import pytest
 import flux.util
 from flux.core.ffi import NULL
 from flux.util import encode_payload, encode_topic, fsd, parse_fsd
+from flux.util.durations import six_digits
 
 
 @pytest.fixture
@@ -127,3 +128,21 @@ def test_blanks_around_the_number_of_a_duration_are_allowed() -> None:
 @pytest.mark.parametrize("secs", [0.001, 0.5, 9.5, 59, 61.5, 7200, 86400 * 3.5])
 def test_what_fsd_writes_parse_fsd_reads(secs: float) -> None:
     assert parse_fsd(fsd(secs)) == pytest.approx(secs, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"),
+        (0.00122085, "1.22085ms"),
+        (0.0999, "99.9ms"),
+        (0.1, "0.1s"),
+        (0.201695, "0.201695s"),
+        (59.5, "59.5s"),
+        (60, "1m"),
+        (5400, "1.5h"),
+        (172800, "2d"),
+    ],
+)
+def test_durations_as_the_broker_prints_them(seconds: float, text: str) -> None:
+    assert six_digits(seconds) == text

@@ -8,15 +8,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE, gone, wait_until
 
 FLUX = str(Path(sys.executable).parent / "flux")
-PATIENCE = 30.0
 
 
 @pytest.fixture
@@ -36,25 +35,6 @@ def start(environ: dict[str, str], *words: str, **options: Any) -> subprocess.Co
     """Runs `flux start WORDS` to its end."""
     defaults: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     return subprocess.run([FLUX, "start", *words], env=environ, timeout=PATIENCE, **{**defaults, **options})
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """The first true value of `condition`; fails the test if there is none in time."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"waited in vain for {what}")
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 class Instance:
@@ -494,7 +474,7 @@ def test_a_terminating_signal_hangs_up_the_program_and_all_is_cleaned_up(
     code, errors = instance.end()
     assert code == 129
     assert plain(errors) == "broker.err[]: rc2.0: sh -c sleep 1000 & echo $!; wait Hangup (rc=129) T\n"
-    assert not alive(int(instance.line))
+    assert gone(int(instance.line))
     assert list(place.iterdir()) == []
 
 
@@ -555,10 +535,10 @@ def test_nothing_outlives_a_broker_that_is_killed(
 ) -> None:
     instance = launch(script=script, start_new_session=leader)
     pids = [int(word) for word in instance.line.split()]
-    assert all(alive(pid) for pid in pids)
+    assert not any(gone(pid) for pid in pids)
     instance.process.kill()
     instance.process.wait()
-    wait_until(lambda: not any(alive(pid) for pid in pids), "the end of all programs")
+    wait_until(lambda: all(gone(pid) for pid in pids), "the end of all programs")
     wait_until(lambda: not list(place.iterdir()), "the removal of the directories")
 
 
@@ -579,7 +559,7 @@ def test_the_guardian_ends_with_the_broker(launch: Callable[..., Instance]) -> N
     instance = launch(script="echo ready; read x", stdin=subprocess.PIPE)
     guardian = guardian_of(instance.process.pid)
     assert instance.end()[0] == 1  # read has come to the end of its input
-    assert not alive(guardian)
+    assert gone(guardian)
 
 
 def test_an_instance_goes_on_without_its_guardian_and_still_cleans_up(
@@ -588,7 +568,7 @@ def test_an_instance_goes_on_without_its_guardian_and_still_cleans_up(
     instance = launch(script="echo ready; read x; exit 0", stdin=subprocess.PIPE)
     guardian = guardian_of(instance.process.pid)
     os.kill(guardian, signal.SIGKILL)
-    wait_until(lambda: not alive(guardian), "its end")
+    wait_until(lambda: gone(guardian), "its end")
     assert instance.end() == (0, "")
     assert list(place.iterdir()) == []
 
@@ -599,7 +579,7 @@ def test_signals_to_the_group_leave_the_guardian_to_its_work(launch: Callable[..
     os.killpg(instance.process.pid, signal.SIGINT)
     os.kill(guardian, signal.SIGHUP)
     os.kill(guardian, signal.SIGTERM)
-    assert alive(guardian)
+    assert not gone(guardian)
     os.kill(instance.process.pid, signal.SIGKILL)
     wait_until(lambda: not list(place.iterdir()), "the removal of the directories")
 
@@ -628,7 +608,7 @@ def test_background_processes_of_the_program_hear_of_the_end(environ: dict[str, 
     for session in (False, True):
         done = start(environ, "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!", start_new_session=session)
         pid = int(done.stdout)
-        wait_until(lambda pid=pid: not alive(pid), "the end of the background process")
+        wait_until(lambda pid=pid: gone(pid), "the end of the background process")
 
 
 def test_programs_beside_the_instance_in_a_pipeline_are_left_alone(environ: dict[str, str], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from flux.cli.tool import Failure, text_of
 from flux.constants import FLUX_RPC_STREAMING
 from flux.core.handle import Flux
 from flux.rpc import RPC
+from flux.util.durations import six_digits
 
 ONLINE = ("full", "partial", "degraded")
 STATES = (*ONLINE, "lost", "offline")
@@ -48,16 +49,6 @@ class Node(NamedTuple):
     elapsed: float | None = None
     ghost: bool = False
     children: tuple[Node, ...] = ()
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds as a duration with six digits: ``0.515729s``, ``1.5m``."""
-    if 0 < seconds < 0.1:
-        return f"{seconds * 1000:g}ms"
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"
 
 
 class Survey:
@@ -210,7 +201,7 @@ class Drawing:
             status = f"{color}{status}{_PLAIN}"
         text = f"{name}: {status}"
         if self._verbose and node.duration is not None:
-            text += f" for {duration_text(node.duration)}"
+            text += f" for {six_digits(node.duration)}"
         if node.error:
             text += f" {node.error}"
         if self._verbose > 1 and node.elapsed is not None:

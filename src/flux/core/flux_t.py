@@ -566,15 +566,7 @@ class FluxT:
         link.lost = False
         if link.bell is not None:
             link.bell.set_socket(link.connector.fileno())
-        pending, link.pending = link.pending, {}
-        link.streaming.clear()
-        for tag, ref in pending.items():
-            state = ref()
-            if state is None:
-                link.free_tag(tag)
-            else:
-                state.done = True
-                state.fulfil(None, errno.ECONNRESET, "RPC aborted due to broker reconnect")
+        link.fail_pending("RPC aborted due to broker reconnect")
 
     def _let_go(self) -> None:
         """The connection's descriptor is about to be replaced: the loop forgets it."""

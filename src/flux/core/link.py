@@ -113,6 +113,12 @@ class Link:
         if self.lost:
             return
         self.lost = True
+        self.fail_pending(None)
+        for callback in list(self.on_lost):
+            callback()
+
+    def fail_pending(self, text: str | None) -> None:
+        """What the RPCs still pending have been sent on is gone: they fail with ECONNRESET."""
         pending, self.pending = self.pending, {}
         self.streaming.clear()
         for tag, ref in pending.items():
@@ -121,9 +127,7 @@ class Link:
                 self.free_tag(tag)
             else:
                 state.done = True
-                state.fulfil(None, errno.ECONNRESET, None)
-        for callback in list(self.on_lost):
-            callback()
+                state.fulfil(None, errno.ECONNRESET, text)
 
     def sweep(self) -> None:
         """Fulfils the RPCs whose responses were set aside."""

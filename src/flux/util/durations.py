@@ -32,6 +32,16 @@ def fsd(secs: float) -> str:
     return f"{secs / 86400:.4g}d"
 
 
+def six_digits(seconds: float) -> str:
+    """Seconds as the broker prints them: `1.22085ms`, `0.201695s`, `1m` (spec 03, conventions)."""
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:g}ms"
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"
+
+
 def parse_fsd(fsd_string: str) -> float:
     """The seconds of a duration: a number with an optional suffix ms, s, m, h or d; or an infinity.
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from syslog import LOG_DEBUG, LOG_INFO
 from typing import NamedTuple
 
+from flux.util.durations import six_digits
+
 #: The states by number, as `state-machine.monitor` numbers them.
 STATES = (
     "load-builtins",
@@ -83,16 +85,6 @@ class Transition(NamedTuple):
     duration: float
 
 
-def duration_text(seconds: float) -> str:
-    """Seconds as the broker's log prints them: `1.22085ms`, `0.201695s`, `1m` (spec 03, conventions)."""
-    if 0 < seconds < 0.1:
-        return f"{seconds * 1000:g}ms"
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds / length:g}{unit}"
-    return f"{seconds:g}s"
-
-
 class StateMachine:
     """Where a broker is in its life.
 
@@ -141,7 +133,7 @@ class StateMachine:
             return
         now = self._now()
         transition = Transition(event, old, new, now - self.since)
-        self._log(LOG_INFO, f"{event}: {old}->{new} {duration_text(transition.duration)}")
+        self._log(LOG_INFO, f"{event}: {old}->{new} {six_digits(transition.duration)}")
         self.state = new
         if new != old:
             self.since = now

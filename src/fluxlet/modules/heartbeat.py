@@ -17,9 +17,8 @@ from flux.constants import FLUX_NODEID_ANY, FLUX_RPC_NORESPONSE
 from flux.core.coroutine import spawn
 from flux.core.handle import Flux
 from flux.message import Message
-from flux.util.durations import parse_fsd
+from flux.util.durations import parse_fsd, six_digits
 from fluxlet.broker.broker import Broker
-from fluxlet.broker.state import duration_text
 from fluxlet.config_table import read_table
 from fluxlet.payload import read_object
 from fluxlet.service import Service
@@ -128,7 +127,7 @@ class Heartbeat(Service):
             self.broker.log.write(LOG_WARNING, "heartbeat overdue", "heartbeat")
         if settings.timeout and silence > settings.timeout and not self.lost:
             self.lost = True
-            reason = {"reason": f"no heartbeat for {duration_text(settings.timeout)}"}
+            reason = {"reason": f"no heartbeat for {six_digits(settings.timeout)}"}
             self.handle.rpc("overlay.disconnect-parent", reason, FLUX_NODEID_ANY, FLUX_RPC_NORESPONSE)
 
     @request_handler("config-reload")

@@ -17,7 +17,6 @@ from linked import LinkedInstance
 from overlay_tree import grown, overlay_of
 
 from flux.cli.commands import overlay
-from flux.cli.overlay_status import duration_text
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -100,14 +99,6 @@ def test_output_for_one_rank(instance: Instance, words: str, out: str, error: st
 def test_times(instance: Instance, option: str, pattern: str) -> None:
     shown = instance.run("overlay", "status", option).stdout
     assert re.fullmatch(pattern, shown), shown
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0s"), (0.0001, "0.1ms"), (0.515729, "0.515729s"), (60, "1m"), (5400, "1.5h"), (86400 * 3, "3d")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
 
 
 # Four ranks, one below the other.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fluxlet.broker.state import NUMBERS, STATES, TABLE, StateMachine, Transition, duration_text
+from fluxlet.broker.state import NUMBERS, STATES, TABLE, StateMachine, Transition
 
 # Spec 03 section 6, with the events of other ranks from 04 section 3.6: "state: event... > next".
 SPEC = """
@@ -96,21 +96,3 @@ def test_rc2_none_stays_in_run_and_its_time_goes_on() -> None:
     machine.post("rc2-none")
     assert (machine.state, machine.since) == ("run", 50.0)
     assert log == [(6, "rc2-none: run->run 50s")]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0s"),
-        (0.00122085, "1.22085ms"),
-        (0.0999, "99.9ms"),
-        (0.1, "0.1s"),
-        (0.201695, "0.201695s"),
-        (59.5, "59.5s"),
-        (60, "1m"),
-        (5400, "1.5h"),
-        (172800, "2d"),
-    ],
-)
-def test_durations_are_printed_as_flux_standard_durations(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
