@@ -24,6 +24,9 @@ _digits = bytes.maketrans(b"123456789", b"000000000")
 _SHORTEST_SUSPECT = len('{"a":}') + 6
 _INT64 = 1 << 63
 
+#: What the decoder raises for what is no JSON, not of the type that is asked for, no UTF-8, or nested beyond measure.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 #: Text that is longer is looked at less closely where that will do; and how many strings in it are few.
 _LONG = 16 << 10
 _FEW = 64
@@ -52,7 +55,7 @@ def read_object(message: Message) -> dict[str, Any]:
     text = raw[:-1] if raw and raw.find(b"\0") == len(raw) - 1 else _text(message)
     try:
         value = _object(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise OSError(errno.EPROTO, f"payload is not a JSON object: {exc}") from None
     check_value(text, value)
     return value
@@ -142,7 +145,7 @@ def decode(message: Message, kind: type[T]) -> T:
         plain = _outside_strings(text) if len(text) > _LONG else text
         # What the type has no field for was skipped so far, and may be wrong as well.
         everything = _object(text) if _suspicious(plain) else None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise OSError(errno.EPROTO, f"bad payload of {message.topic}: {exc}") from None
     if len(plain) > 2 * _DEPTH:
         _check_depth(plain)

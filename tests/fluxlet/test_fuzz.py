@@ -27,6 +27,7 @@ from peers import Bystander, RawPeer, connect, frame, log_lines
 from started import StartedInstance
 
 import flux
+from flux.constants import FLUX_MSGTYPE_REQUEST, FLUX_NODEID_ANY
 from flux.message import Message
 from flux.wire import Framer, encode
 
@@ -406,6 +407,32 @@ def instance(start_instance: Any) -> StartedInstance:
 
 def test_nobody_is_the_worse_for_two_hundred_thousand_mutated_frames(instance: StartedInstance) -> None:
     attack(instance, SEED, FRAMES)
+
+
+#: What no decoder takes; with members that some method may look for.
+UNREADABLE = [
+    b"\xff\xfe\0",
+    b"[" * 100_000 + b"\0",
+    b'{"a":' * 100_000 + b"\0",
+    b'{"jobs":' + b"[" * 100_000 + b"\0",
+    b'{"id":1,"jobspec":' + b"[" * 100_000 + b"\0",
+    b'{"jobs":[{"id":1,"userid":0,"service":"kvs","J":"","R":{}}]}\0',
+]
+
+
+@pytest.mark.parametrize("raw", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_no_method_is_brought_down_by_what_cannot_be_read(instance: StartedInstance, raw: bytes) -> None:
+    with flux.Flux(instance.uri) as handle:
+        for topic in topics("local:///nowhere"):
+            if not topic.encode().endswith(FORBIDDEN):
+                message = Message(FLUX_MSGTYPE_REQUEST)
+                message.topic, message.aux1 = topic, FLUX_NODEID_ANY
+                message.set_raw(raw)
+                handle.send(message)
+        assert handle.rpc("broker.ping", {"seq": 7}).get()["seq"] == 7
+        modules = {module["name"] for module in handle.rpc("module.list").get()["mods"]}
+        assert {"job-ingest", "job-manager", "job-exec", "job-shell", "sched-simple", "kvs", "resource"} <= modules
+        assert handle.rpc("kvs.getroot", {"namespace": "primary"}).get()["rootref"]
 
 
 @pytest.mark.nightly

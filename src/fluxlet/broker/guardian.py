@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import time
+from contextlib import suppress
 
 from fluxlet.broker.rundir import remove_tree
 
@@ -95,6 +96,10 @@ class Guardian:
         """Those of the process group that were started with this FLUX_URI are to be killed, the others are not."""
         self._tell(f"+members {pgid} {uri}")
 
+    def add_empty(self, path: str) -> None:
+        """A directory is about to be made: it is to be removed if the broker dies, while there is nothing in it."""
+        self._tell(f"+empty {os.path.abspath(path)}")
+
     def add_path(self, path: str) -> None:
         """A file or directory is to be removed if the broker dies."""
         self._tell(f"+path {path}")
@@ -144,6 +149,7 @@ class _Ward:
         self.groups: set[int] = set()
         self.shared: dict[int, str] = {}
         self.paths: list[str] = []
+        self.empty: list[str] = []
         self.starting: str | None = None
         self._rest = b""
 
@@ -173,6 +179,8 @@ class _Ward:
                     self.shared[int(pgid)] = uri
                 case ["+path", path]:
                     self.paths.append(path)
+                case ["+empty", path]:
+                    self.empty.append(path)
         return False
 
     def clean_up(self) -> None:
@@ -188,6 +196,9 @@ class _Ward:
                 remove_tree(path)
             elif os.path.lexists(path):
                 os.unlink(path)
+        for path in self.empty:
+            with suppress(OSError):  # it is not there, is somebody else's, or has something in it
+                os.rmdir(path)
 
 
 def _guard(pipes: list[int]) -> None:

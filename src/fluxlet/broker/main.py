@@ -113,6 +113,10 @@ class _Leftovers:
         self._paths.append(path)
         self._guardian.add_path(os.path.abspath(path))
 
+    def about_to_make(self, path: str) -> None:
+        """A directory is being made: nobody else would know, if we ended before `use`."""
+        self._guardian.add_empty(path)
+
     def use(self, directory: rundir.Directory) -> None:
         """A directory that the broker uses."""
         if directory.cleanup:
@@ -361,7 +365,7 @@ def _directories(
             if parent not in cleaned:
                 cleaned.add(parent)
                 rundir.remove_stale(parent)
-        directory = rundir.prepare(name, given, parent)
+        directory = rundir.prepare(name, given, parent, leftovers.about_to_make)
         wish = settings.get(f"{name}-cleanup")
         if wish is not None:
             directory = rundir.Directory(directory.path, wish == "1", directory.temporary)

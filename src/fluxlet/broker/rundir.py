@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from typing import NamedTuple
 
 #: Longest path of rundir, in bytes, so that a socket's address in it fits.
@@ -54,22 +55,26 @@ def default_parent(name: str, tmpdir: str | None) -> tuple[str, str | None]:
     return tmpdir, None
 
 
-def prepare(name: str, given: str | None, parent: str) -> Directory:
+def prepare(
+    name: str, given: str | None, parent: str, about_to: Callable[[str], None] = lambda path: None
+) -> Directory:
     """Makes the directory ready.
 
     Args:
         name: `rundir` or `statedir`, for messages.
         given: what the user set, or None.
         parent: where to make one if nothing is set.
+        about_to: told of the directory that is made, before it is.
 
     Raises DirectoryError.
     """
     if given is None:
-        return _temporary(name, parent)
+        return _temporary(name, parent, about_to)
     _check_length(name, given)
     try:
         mode = os.stat(given).st_mode
     except FileNotFoundError:
+        about_to(given)
         try:
             os.mkdir(given, 0o700)
         except OSError as exc:
@@ -78,7 +83,7 @@ def prepare(name: str, given: str | None, parent: str) -> Directory:
     except OSError as exc:
         raise DirectoryError(f"{name} cannot stat {given}: {exc.strerror}") from None
     if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
-        return _temporary(name, given)
+        return _temporary(name, given, about_to)
     check_owner(name, given)
     return Directory(given, cleanup=False)
 
@@ -91,11 +96,12 @@ def _check_length(name: str, path: str, more: int = 0) -> None:
         )
 
 
-def _temporary(name: str, parent: str) -> Directory:
+def _temporary(name: str, parent: str, about_to: Callable[[str], None]) -> Directory:
     _check_length(name, parent, _NAME_LENGTH)
     parent = parent.rstrip("/") or "/"
     while True:
         path = os.path.join(parent, _PREFIX + os.urandom(_RANDOM // 2).hex())
+        about_to(path)
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:

@@ -10,6 +10,7 @@ import msgspec
 from flux.constants import FLUX_MSGTYPE_RESPONSE
 from flux.core.dispatch import glob_matcher
 from flux.message import Message
+from fluxlet.payload import UNREADABLE
 
 _decode = msgspec.json.Decoder().decode
 
@@ -84,5 +85,5 @@ def _json(raw: bytes) -> Any:
     """A payload as JSON; None if it is something else."""
     try:
         return _decode(raw.rstrip(b"\0"))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None

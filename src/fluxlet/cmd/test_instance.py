@@ -416,11 +416,11 @@ def _broker_main(words: list[str], guardian: Guardian, flux: str | None) -> int:
     return run(options, guardian, flux)
 
 
-def _prepare_rundir(test: TestOptions, environ: Mapping[str, str]) -> rundir.Directory:
+def _prepare_rundir(test: TestOptions, environ: Mapping[str, str], guardian: Guardian) -> rundir.Directory:
     parent, warning = rundir.default_parent("rundir", environ.get("TMPDIR"))
     if warning and test.rundir is None:
         complain(warning)
-    directory = rundir.prepare("rundir", test.rundir, parent)
+    directory = rundir.prepare("rundir", test.rundir, parent, guardian.add_empty)
     if test.rundir is not None:
         # One that the user names stays, unless he says otherwise.
         return rundir.Directory(directory.path, test.cleanup, directory.temporary)
@@ -442,7 +442,7 @@ def run_test_instance(options: StartOptions, test: TestOptions) -> int:
     # Now, while the process is small.
     guardians = Guardian.shared(test.size + 1)
     try:
-        directory = _prepare_rundir(test, os.environ)
+        directory = _prepare_rundir(test, os.environ, guardians[0])
     except rundir.DirectoryError as exc:
         complain(str(exc))
         for guardian in guardians[::-1]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from fluxlet.broker.broker import Broker
 from fluxlet.broker.child import Child
 from fluxlet.broker.forked import may_fork
 from fluxlet.broker.program import program_environment
-from fluxlet.payload import decode
+from fluxlet.payload import UNREADABLE, decode
 from fluxlet.service import Service, may_end, require_streaming, sender
 from fluxlet.shell.__main__ import main as shell_main
 
@@ -72,6 +73,9 @@ class CleanRequest(msgspec.Struct):
     names: list[str]
 
 
+#: The names of services of jobs' shells.
+_is_shell_service = re.compile(rb"[0-9]+-shell-f[1-9A-Za-z]+").fullmatch
+
 _decode_run = msgspec.json.Decoder(RunRequest).decode
 _decode_report = msgspec.json.Decoder(ReportRequest).decode
 
@@ -87,7 +91,7 @@ class JobShell(Service):
         self._listener: Message | None = None
         self._attached: Message | None = None
         self._shell: Client | None = None
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[bytes, list[bytes]]] = []  # commands, and the services of the jobs in them
         self._grace = broker.reactor.timer(_GRACE, 0.0, self._kill)
         self._ending: list[Message] = []
         self._abandoned = False
@@ -117,23 +121,25 @@ class JobShell(Service):
     def run_jobs(self, msg: Message) -> None:
         """Payload: commands for the shell (`fluxlet.shell.server.Commands`). No answer."""
         raw = msg.raw or b"{}\0"
+        try:
+            names = [job.service.encode() for job in _decode_run(raw[:-1]).jobs]
+        except UNREADABLE as exc:
+            raise OSError(errno.EPROTO, f"bad payload of job-shell.run: {exc}") from None
+        for name in names:
+            if not _is_shell_service(name):
+                raise OSError(errno.EPROTO, f"bad payload of job-shell.run: {name.decode()} is no service of a job's")
         if self._attached is not None:
-            self._pass_on(raw)
+            self._pass_on(raw, names)
             return
-        self._waiting.append(raw)
+        self._waiting.append((raw, names))
         if self.child is None:
             self._start()
 
-    def _pass_on(self, raw: bytes) -> None:
+    def _pass_on(self, raw: bytes, names: list[bytes]) -> None:
         assert self._attached is not None
         assert self._shell is not None
-        try:
-            jobs = _decode_run(raw[:-1]).jobs
-        except msgspec.MsgspecError as exc:
-            raise OSError(errno.EPROTO, f"bad payload of job-shell.run: {exc}") from None
         services = self.broker.router.services
-        for job in jobs:
-            name = job.service.encode()
+        for name in names:
             services[name] = self._shell
             self._shell.services.add(name)
         self.answer(self._attached, raw)
@@ -218,8 +224,8 @@ class JobShell(Service):
         self._attached = msg
         self._shell = client
         waiting, self._waiting = self._waiting, []
-        for raw in waiting:
-            self._pass_on(raw)
+        for raw, names in waiting:
+            self._pass_on(raw, names)
 
     @request_handler("report")
     def report(self, msg: Message) -> None:
@@ -229,7 +235,7 @@ class JobShell(Service):
         raw = msg.raw or b"{}\0"
         try:
             gone = _decode_report(raw[:-1]).gone
-        except msgspec.MsgspecError as exc:
+        except UNREADABLE as exc:
             raise OSError(errno.EPROTO, f"bad payload of job-shell.report: {exc}") from None
         services = self.broker.router.services
         for service in gone:

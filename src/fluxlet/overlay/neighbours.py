@@ -50,6 +50,7 @@ from fluxlet.broker.router import Delivery, Endpoint, Peer, Router
 from fluxlet.overlay.framing import DISCONNECT, HEARTBEAT, PACKED, STATUS, control
 from fluxlet.overlay.subtree import ONLINE, STATUSES
 from fluxlet.overlay.topology import Topology
+from fluxlet.payload import UNREADABLE
 
 #: MAJOR, MINOR, PATCH of the release whose protocol we speak.
 VERSION = (0, 88, 0)
@@ -219,7 +220,7 @@ class Neighbours:
         try:
             hello = _decode_hello((message.raw or b"").rstrip(b"\0"))
             status = STATUSES[hello.status]
-        except (msgspec.MsgspecError, UnicodeDecodeError, IndexError):
+        except (*UNREADABLE, IndexError):
             self.port.to_child(uuid, _refusal(message, errno.EPROTO, None))
             return
         if hello.uuid.encode("utf-8", "surrogateescape") != uuid or status not in ONLINE:
@@ -387,7 +388,7 @@ class Neighbours:
             return
         try:
             uuid = _decode_welcome((message.raw or b"").rstrip(b"\0")).uuid
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             self.port.log(LOG_ERR, f"overlay.hello: {exc}")
             self.port.parent_lost()
             return

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from fluxlet.payload import UNREADABLE
+
 
 class TaskCount(msgspec.Struct):
     """How many tasks there are to be."""
@@ -74,7 +76,7 @@ def parse(text: bytes) -> Jobspec:
     """A jobspec. Raises ValueError saying what is wrong with it."""
     try:
         jobspec = _decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise ValueError(f"error parsing jobspec: {exc}") from None
     if not jobspec.tasks or not jobspec.tasks[0].command:
         raise ValueError("error parsing jobspec: there is no command")

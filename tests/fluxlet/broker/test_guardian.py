@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 from fluxlet.broker.guardian import Guardian
 
@@ -36,3 +37,15 @@ def test_once_it_is_named_others_with_its_uri_are_let_be() -> None:
         leave(guardian)
         assert child.poll() is None
         child.kill()
+
+
+def test_a_directory_that_the_broker_was_about_to_make_goes_while_it_is_empty(tmp_path: Path) -> None:
+    guardian = Guardian()
+    made, full, never = tmp_path / "made", tmp_path / "full", tmp_path / "never"
+    for path in (made, full, never):
+        guardian.add_empty(str(path))
+    made.mkdir()
+    full.mkdir()
+    (full / "file").touch()
+    leave(guardian)
+    assert sorted(tmp_path.iterdir()) == [full]

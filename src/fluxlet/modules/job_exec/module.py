@@ -25,7 +25,7 @@ from fluxlet.modules.job_exec.losses import Losses
 from fluxlet.modules.job_exec.machine import Action, Event, State, final_status, step
 from fluxlet.modules.job_exec.resident import Resident
 from fluxlet.modules.job_exec.testexec import TestExec, override
-from fluxlet.payload import decode
+from fluxlet.payload import UNREADABLE, decode
 from fluxlet.service import Service, authorized, sender
 
 
@@ -178,7 +178,7 @@ class JobExec(Service):
             return
         try:
             job = ExecJob(msg, request, self._runner_of(request))
-        except (ValueError, msgspec.MsgspecError) as exc:
+        except (ValueError, *UNREADABLE) as exc:
             self._send(msg, request.id, "exception", {"severity": 0, "type": "exec", "note": f"bad R: {exc}"})
             self._send(msg, request.id, "release", {"ranks": "all", "final": True})
             return

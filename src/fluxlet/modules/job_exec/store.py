@@ -17,6 +17,7 @@ from fluxlet.modules.kvs.leader import leader_of
 from fluxlet.modules.kvs.near import watches_of
 from fluxlet.modules.kvs.operation import Commit, Op, payload
 from fluxlet.modules.kvs.treeobj import EMPTY_DIR
+from fluxlet.payload import UNREADABLE
 
 if TYPE_CHECKING:
     from fluxlet.service import Service
@@ -70,8 +71,8 @@ class Store:
 
     def value(self, key: str, then: Callable[[bytes | None, str], None]) -> None:
         """The value at a key, JSON text of its base64, and ""; or None and what went wrong."""
-        leader = leader_of(self._broker)
-        value = None if leader is None else leader.peek(key, most=1)
+        manager = manager_of(self._broker)
+        value = None if manager is None else manager.peek(key)
         if value is not None:
             then(b'"%b"' % b2a_base64(value, newline=False), "")
             return
@@ -82,7 +83,7 @@ class Store:
                 return
             try:
                 value = _decode_lookup((state.value.raw or b"")[:-1]).val
-            except msgspec.MsgspecError as exc:
+            except UNREADABLE as exc:
                 then(None, str(exc))
                 return
             then(bytes(value.data), "") if value.type == "val" else then(None, "it is no value")

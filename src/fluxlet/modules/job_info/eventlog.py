@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from flux.util import set_treedict
+from fluxlet.payload import UNREADABLE
 
 
 class Event(msgspec.Struct):
@@ -27,7 +28,7 @@ def parse(line: bytes) -> Event:
     """The event of a line. Raises ValueError."""
     try:
         return _decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise ValueError(str(exc)) from None
 
 

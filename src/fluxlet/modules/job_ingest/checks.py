@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from flux.job import _rules
-from fluxlet.payload import check_value
+from fluxlet.payload import UNREADABLE, check_value
 
 _KEYS = ("attributes", "resources", "tasks", "version")
 #: Levels of nesting that a jobspec may have: it travels inside of payloads, which have a bound.
@@ -34,7 +34,7 @@ def parse(text: bytes) -> dict[str, Any]:
         raise OSError(errno.EINVAL, f"jobspec: invalid JSON: '[' or '{{' expected near {near}")
     try:
         value = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise OSError(errno.EINVAL, f"jobspec: invalid JSON: {exc}") from None
     if not isinstance(value, dict):
         raise OSError(errno.EINVAL, "jobspec: a jobspec must be a JSON object, not an array")

@@ -33,7 +33,7 @@ from fluxlet.broker.broker import Broker
 from fluxlet.modules.job_ingest import checks, settings
 from fluxlet.modules.job_ingest.ids import MAX_GENERATOR, Ids
 from fluxlet.modules.job_ingest.sending import Sending
-from fluxlet.payload import read_object
+from fluxlet.payload import UNREADABLE, read_object
 from fluxlet.service import Service
 from fluxlet.soon import Soon
 
@@ -130,7 +130,7 @@ class JobIngest(Service):
             raise OSError(errno.ENOSYS, "job-ingest is shutting down")
         try:
             request = _decode_request((msg.raw or b"\0")[:-1])
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise OSError(errno.EPROTO, "error decoding job request: Protocol error") from exc
         self._check_request(msg, request)
         try:

@@ -13,6 +13,7 @@ import msgspec
 
 from flux.core.remote_process import STDERR, STDOUT, RemoteProcess
 from flux.subprocess import command_create
+from fluxlet.payload import UNREADABLE
 from fluxlet.service import Service
 
 #: Seconds without work after which the process ends.
@@ -71,7 +72,7 @@ class Worker:
             return
         try:
             answer = _decode(data)
-        except msgspec.MsgspecError as exc:
+        except UNREADABLE as exc:
             answer = Answer(errno.EPROTO, f"bad answer of the {self.stage}: {exc}")
         if self.waiting:
             self.waiting.popleft()(answer)

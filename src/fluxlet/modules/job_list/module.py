@@ -39,7 +39,7 @@ from fluxlet.modules.job_list.constraint import Surroundings
 from fluxlet.modules.job_list.job import ATTRIBUTES, INACTIVE, NEW, Job, Teller
 from fluxlet.modules.job_list.request import ListIdRequest, ListRequest
 from fluxlet.modules.job_list.table import Event, ExcessiveError, Table
-from fluxlet.payload import read_object
+from fluxlet.payload import UNREADABLE, read_object
 from fluxlet.service import Service, may_end, sender
 
 #: Seconds between two answers of a stream of counts.
@@ -193,7 +193,7 @@ class JobList(Service):
         """One response."""
         try:
             response = _response((raw or b"")[:-1])
-        except msgspec.MsgspecError as exc:
+        except UNREADABLE as exc:
             self.log(LOG_ERR, f"job-manager.events-journal: {exc}")
             return
         if response.id == -1:
@@ -233,7 +233,7 @@ class JobList(Service):
         """The job manager has forgotten jobs. Payload `{"jobs": [ids]}`."""
         try:
             jobs = _purge((msg.raw or b"")[:-1]).jobs
-        except msgspec.MsgspecError as exc:
+        except UNREADABLE as exc:
             self.log(LOG_ERR, f"job-purge-inactive: {exc}")
             return
         self.table.purge(jobs)

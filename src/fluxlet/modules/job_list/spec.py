@@ -16,6 +16,7 @@ import msgspec
 
 from flux.hostlist import Hostlist
 from flux.idset import IDset
+from fluxlet.payload import UNREADABLE
 
 _load = msgspec.json.Decoder().decode
 
@@ -190,7 +191,7 @@ def parse_resources(text: bytes) -> tuple[Where, float]:
     """What the JSON text of an R says, and when the resources expire. Raises ValueError for what is no R."""
     try:
         execution = _resources(text).execution
-    except msgspec.MsgspecError as exc:
+    except UNREADABLE as exc:
         raise ValueError(str(exc)) from None
     lite = tuple([(entry.rank, entry.children.core) for entry in execution.R_lite])
     return _where(lite, tuple(execution.nodelist)), execution.expiration

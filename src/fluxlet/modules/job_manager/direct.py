@@ -24,7 +24,7 @@ from fluxlet.modules.job_manager.submission import Submission, Submitted
 from fluxlet.modules.job_manager.waits import Zombie
 from fluxlet.modules.kvs.leader import leader_of
 from fluxlet.modules.kvs.near import watches_of
-from fluxlet.modules.kvs.operation import Commit, Op
+from fluxlet.modules.kvs.operation import Commit, Op, Value
 from fluxlet.modules.kvs.space import PRIMARY
 
 if TYPE_CHECKING:
@@ -135,8 +135,12 @@ class Direct(Submission, SchedulingSide):
     # Those who call.
 
     def take(self, jobs: Iterable[Submitted], then: Taken) -> None:
-        """Submits jobs, with what is to be stored of them. `then` is called once that is."""
+        """Submits jobs, with what is to be stored of them. `then` is called once that is there for everybody."""
         taken, errors = self.create_all(jobs)
+        if self.in_view:
+            self.engine.let_go(taken)
+            then(errors, None)
+            return
         self._taking[then] = None
 
         def stored() -> None:
@@ -146,6 +150,14 @@ class Direct(Submission, SchedulingSide):
 
         self.batch.after(stored)
         self.batch.flush()
+
+    def peek(self, key: str) -> bytes | None:
+        """A value that was stored for a job in one piece, if it is in memory."""
+        op = self.batch.ops.get(key)
+        if op is not None and isinstance(op.dirent, Value):
+            return op.dirent.data
+        leader = leader_of(self.broker)
+        return None if leader is None else leader.peek(key, most=1)
 
     def grant(self, jobid: int, R: bytes, annotations: dict[str, Any]) -> None:
         """The scheduler's answer to sched.alloc: a job gets resources, and R is to be stored."""

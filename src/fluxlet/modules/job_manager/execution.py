@@ -18,7 +18,7 @@ from flux.message import Message, MessageWatcher
 from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.job import DONE, IDLE, STARTING, Job
 from fluxlet.modules.job_manager.machine import State
-from fluxlet.payload import decode
+from fluxlet.payload import UNREADABLE, decode
 from fluxlet.service import sender
 
 
@@ -116,7 +116,7 @@ class ExecutionSide(Base):
             return
         try:
             response = _decode((message.raw or b"\0")[:-1])
-        except msgspec.MsgspecError as exc:
+        except UNREADABLE as exc:
             self.write_log(LOG_ERR, f"bad response of {self.service}.start: {exc}: the service is not asked any more")
             self.executor_lost()
             return

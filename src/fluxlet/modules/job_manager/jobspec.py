@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from fluxlet.config_table import type_name
+from fluxlet.payload import UNREADABLE
 
 
 class Dependency(msgspec.Struct):
@@ -64,7 +65,7 @@ def read(text: bytes) -> Spec:
     """Reads a jobspec. Raises ValueError with the text for the submitter."""
     try:
         return _decode_spec(text)
-    except (msgspec.MsgspecError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise ValueError(_reason(text) or f"invalid jobspec: {exc}") from None
 
 
@@ -72,7 +73,7 @@ def _reason(text: bytes) -> str | None:
     """What is wrong, in the words of the reference where it has some."""
     try:
         system = _decode(text)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return None
     for key in ("attributes", "system"):
         if not isinstance(system, dict):

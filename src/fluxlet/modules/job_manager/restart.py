@@ -26,6 +26,7 @@ from fluxlet.modules.job_manager.jobspec import read
 from fluxlet.modules.job_manager.machine import State
 from fluxlet.modules.job_manager.past import Past
 from fluxlet.modules.job_manager.waits import Zombie
+from fluxlet.payload import UNREADABLE
 
 if TYPE_CHECKING:
     from fluxlet.modules.job_manager.stored import Stored
@@ -78,7 +79,7 @@ def replay(jobid: int, log: bytes, jobspec: bytes, R: bytes | None) -> Job:
             apply(job, event.name, context)
             if event.name == "clean":
                 job.t_clean = event.timestamp
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError) as exc:
+    except (*UNREADABLE, KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"bad eventlog: {type(exc).__name__}: {exc}") from None
     if job is None or job.state is State.NEW:
         raise ValueError("the job has not been accepted")
@@ -158,7 +159,7 @@ class Restart(ExecutionSide):
                 checkpoint = msgspec.json.decode(value)
                 self.max_jobid = int(checkpoint["max_jobid"])
                 self.queues.restore(checkpoint["queue"])
-            except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as exc:
+            except (*UNREADABLE, KeyError, TypeError, ValueError, AttributeError) as exc:
                 self.write_log(LOG_ERR, f"restart: checkpoint.job-manager cannot be read: {type(exc).__name__}: {exc}")
             if self.engine.config.get("job-manager", {}).get("stop-queues-on-restart", False):
                 self.queues.start(list(self.queues.queues.values()), False, STOPPED)

@@ -15,7 +15,7 @@ from fluxlet.modules.job_manager.alloc import ANNOTATE, CANCEL, DENY, SUCCESS
 from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.job import Job
 from fluxlet.modules.job_manager.machine import State
-from fluxlet.payload import decode
+from fluxlet.payload import UNREADABLE, decode
 from fluxlet.service import require_streaming, sender
 
 
@@ -162,7 +162,7 @@ class SchedulingSide(Base):
             return
         try:
             response = _decode((message.raw or b"\0")[:-1])
-        except msgspec.MsgspecError as exc:
+        except UNREADABLE as exc:
             self.write_log(LOG_ERR, f"bad response of sched.alloc: {exc}: the scheduler is not asked any more")
             self.scheduler_lost()
             return

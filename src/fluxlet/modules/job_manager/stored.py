@@ -24,6 +24,7 @@ from flux.core.future_state import FutureState, RpcState
 from flux.future import Future
 from fluxlet.modules.content.batch import decode_blobs
 from fluxlet.modules.content.digest import Hash
+from fluxlet.payload import UNREADABLE
 from fluxlet.service import Service
 
 #: Directories that are read with one request, and those of the third level whose jobs are listed before they are read.
@@ -71,7 +72,7 @@ def _entries(path: str, blob: bytes) -> dict[str, _Entry]:
     """Those of a directory, by name. Raises OSError(ENOTRECOVERABLE)."""
     try:
         return _decode(blob).data
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+    except UNREADABLE as exc:
         raise OSError(errno.ENOTRECOVERABLE, f"{path} is no directory: {exc}") from None
 
 

@@ -16,6 +16,7 @@ from fluxlet.modules.job_manager import limits
 from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.job import Job, new_job
 from fluxlet.modules.job_manager.jobspec import System, read
+from fluxlet.payload import UNREADABLE
 
 
 class Submitted(msgspec.Struct):
@@ -73,7 +74,7 @@ class Submission(Base):
         # Without the general checks of payloads: job-ingest has made them, jobspec by jobspec.
         try:
             return _decode((msg.raw or b"\0")[:-1]).jobs
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise OSError(errno.EPROTO, f"bad payload of job-manager.submit: {exc}") from None
 
     def _create(self, submitted: Submitted) -> Job:
@@ -164,7 +165,7 @@ class Submission(Base):
             R = msgspec.json.decode(bypass.R) if bypass.R else None
             if not isinstance(R, dict) or not R["execution"]["R_lite"]:
                 raise KeyError("execution")
-        except (msgspec.MsgspecError, KeyError, TypeError):
+        except (*UNREADABLE, KeyError, TypeError):
             raise ValueError("alloc-bypass: invalid R: it has no execution.R_lite") from None
         job.R = bytes(bypass.R)
         self.engine.post(job, "set-flags", {"flags": ["alloc-bypass"]})

@@ -10,6 +10,7 @@ import msgspec
 
 from flux.util.durations import parse_fsd
 from fluxlet.modules.kvs import treeobj
+from fluxlet.payload import UNREADABLE
 
 
 class Checkpoint(msgspec.Struct):
@@ -32,7 +33,7 @@ def newest(answer: Any) -> Checkpoint:
     try:
         value = msgspec.convert(answer, _Answer).value
         found = value if isinstance(value, Checkpoint) else value[0]
-    except (msgspec.MsgspecError, IndexError) as exc:
+    except (*UNREADABLE, IndexError) as exc:
         raise OSError(errno.EINVAL, f"cannot restore the KVS from {answer}: {exc}") from None
     if found.version not in (0, 1) or not treeobj.is_blobref(found.rootref):
         raise OSError(errno.EINVAL, f"cannot restore the KVS from the checkpoint {found}")

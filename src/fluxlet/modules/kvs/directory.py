@@ -27,6 +27,7 @@ from fluxlet.modules.kvs.treeobj import (
     is_canonical,
     quote,
 )
+from fluxlet.payload import UNREADABLE
 
 #: Entries in a leaf before it is split.
 LEAF = 128
@@ -202,7 +203,7 @@ def decode(blob: bytes) -> Directory:
                 entries[name] = b"%b:%b" % (quote(name), text)
             leaves.append(Leaf(entries, None))
             firsts.append(names[start] if start else "")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise OSError(errno.ENOTRECOVERABLE, f"a blob that should be a directory is not: {exc}") from None
     except OSError as exc:
         raise OSError(errno.ENOTRECOVERABLE, f"a directory is damaged: {exc.strerror}") from None

@@ -30,7 +30,7 @@ from fluxlet.broker.broker import Broker
 from fluxlet.modules.kvs.module import Kvs
 from fluxlet.modules.kvs.requests import ErrorEvent, GetrootResponse, RemovedEvent, SetrootEvent
 from fluxlet.modules.kvs.space import PRIMARY, Commit, Space
-from fluxlet.payload import decode
+from fluxlet.payload import UNREADABLE, decode
 
 if TYPE_CHECKING:
     from flux.core.future_state import RpcState
@@ -84,7 +84,7 @@ class Follower(Kvs):
         else:
             try:
                 root = _getroot((state.value.raw or b"")[:-1])
-            except msgspec.MsgspecError as exc:
+            except UNREADABLE as exc:
                 error = OSError(errno.EPROTO, f"kvs.getroot: {exc}")
             else:
                 space = Space(name, root.owner, root.rootref.encode(), root.rootseq, root.flags)

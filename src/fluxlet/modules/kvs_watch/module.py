@@ -28,7 +28,7 @@ from fluxlet.broker.broker import Broker
 from fluxlet.modules.kvs.keys import normalize
 from fluxlet.modules.kvs_watch.sending import Sender, Watch
 from fluxlet.modules.kvs_watch.watcher import Outcome, Ticket, Watcher, check_flags
-from fluxlet.payload import cut, decode
+from fluxlet.payload import UNREADABLE, cut, decode
 from fluxlet.service import Service, authorized, sender
 
 
@@ -340,7 +340,7 @@ def _outcome(state: RpcState, rootseq: int) -> Outcome:
         return Outcome(rootseq, errnum=state.errnum, text=state.errtext)
     try:
         response = _lookup_response((state.value.raw or b"")[:-1])
-    except msgspec.MsgspecError as exc:
+    except UNREADABLE as exc:
         return Outcome(rootseq, errnum=errno.EPROTO, text=f"kvs.lookup-plus: {exc}")
     if response.errno:
         return Outcome(response.rootseq, errnum=response.errno)

@@ -17,6 +17,7 @@ from flux.message import Message
 from flux.resource._pool import Grant, Pool, bits
 from fluxlet.modules.sched.requests import Execution, HeldR, HelloResponse
 from fluxlet.modules.sched.texts import bits_of, summary
+from fluxlet.payload import UNREADABLE
 from fluxlet.service import Service
 
 _held_r = msgspec.json.Decoder(HeldR).decode
@@ -88,7 +89,7 @@ def _take(service: Service, pool: Pool, held: HelloResponse, state: RpcState) ->
         grants = grants_of(execution)
         for rank in bits(bits_of(held.free)):
             grants.pop(rank, None)
-    except (ValueError, msgspec.MsgspecError) as exc:
+    except (ValueError, *UNREADABLE) as exc:
         _fail(service, held.id, exc)
     else:
         hold(service, pool, held.id, grants, execution.expiration)

@@ -12,6 +12,7 @@ from flux.resource.matching import compile_constraint
 from flux.resource.Rv1Set import Rv1Set
 from fluxlet.modules.sched.line import Shape
 from fluxlet.modules.sched.requests import JobspecPart
+from fluxlet.payload import UNREADABLE
 
 #: How many requests are remembered. Users that never ask for the same twice must not fill the memory.
 _MOST = 4096
@@ -23,7 +24,7 @@ _any = msgspec.json.Decoder().decode
 def _decoded(jobspec: bytes) -> Any:
     try:
         return _any(jobspec)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise Refused(f"not JSON: {exc}") from None
 
 
@@ -52,7 +53,7 @@ class Shapes:
         """What a jobspec, JSON, asks for, and for how many seconds (0: it does not say). Raises Refused."""
         try:
             part = _part(jobspec)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return self.of_object(_decoded(jobspec))  # which says in a sentence what is wrong
         system = part.attributes.system
         duration = system.duration

@@ -24,6 +24,7 @@ from fluxlet.overlay.bootstrap.pmi_client import PmiClient
 from fluxlet.overlay.bootstrap.pmi_wire import VALUE_MAX, PmiError
 from fluxlet.overlay.certificate import Certificate, decode_key
 from fluxlet.overlay.topology import Topology
+from fluxlet.payload import UNREADABLE
 
 if TYPE_CHECKING:
     from fluxlet.overlay.zmq import Transport
@@ -174,7 +175,7 @@ class PmiBootstrap(Bootstrap):
             raise BootError(f"bootstrap: rank {rank} has left no card")
         try:
             return msgspec.json.decode(text, type=Card)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise BootError(f"bootstrap: card of rank {rank}: {exc}") from None
 
     def _near(self, rank: int, mapping: Mapping | None) -> bool:
