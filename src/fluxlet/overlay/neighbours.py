@@ -31,60 +31,23 @@ from collections.abc import Callable, Sequence
 from syslog import LOG_CRIT, LOG_DEBUG, LOG_ERR
 from typing import Protocol
 
-import msgspec
-
 from flux.constants import (
     FLUX_MSGFLAG_NORESPONSE,
     FLUX_MSGTYPE_CONTROL,
     FLUX_MSGTYPE_EVENT,
     FLUX_MSGTYPE_REQUEST,
     FLUX_MSGTYPE_RESPONSE,
-    FLUX_NODEID_ANY,
-    FLUX_ROLE_NONE,
     FLUX_ROLE_OWNER,
-    FLUX_USERID_UNKNOWN,
 )
 from flux.message import Message
 from fluxlet.broker.notices import Notices
 from fluxlet.broker.router import Delivery, Endpoint, Peer, Router
+from fluxlet.overlay import greeting
 from fluxlet.overlay.framing import DISCONNECT, HEARTBEAT, PACKED, STATUS, control
+from fluxlet.overlay.greeting import GOODBYE, HELLO, VERSION, Hello
 from fluxlet.overlay.subtree import ONLINE, STATUSES
 from fluxlet.overlay.topology import Topology
 from fluxlet.payload import UNREADABLE
-
-#: MAJOR, MINOR, PATCH of the release whose protocol we speak.
-VERSION = (0, 88, 0)
-
-_HELLO, _GOODBYE = b"overlay.hello", b"overlay.goodbye"
-_encode = msgspec.json.Encoder().encode
-
-
-class Hello(msgspec.Struct, omit_defaults=True):
-    """Payload of overlay.hello.
-
-    Args:
-        rank: of the sender.
-        version: (MAJOR << 16) + (MINOR << 8) + PATCH.
-        uuid: of the sender.
-        status: number of its subtree's status.
-        hostname: of the sender.
-    """
-
-    rank: int
-    version: int
-    uuid: str
-    status: int
-    hostname: str = ""
-
-
-class Welcome(msgspec.Struct):
-    """Payload of the response to overlay.hello."""
-
-    uuid: str
-
-
-_decode_hello = msgspec.json.Decoder(Hello).decode
-_decode_welcome = msgspec.json.Decoder(Welcome).decode
 
 
 class Port(Protocol):
@@ -144,11 +107,6 @@ class Neighbour(Peer):
         self.port.to_child(self.uuid, message)
 
 
-def version_text(version: int) -> str:
-    """A version as it is written: MAJOR.MINOR.PATCH."""
-    return f"{version >> 16}.{version >> 8 & 255}.{version & 255}"
-
-
 class Neighbours:
     """The neighbours of one broker.
 
@@ -164,7 +122,7 @@ class Neighbours:
         self.topology = topology
         self.hosts = hosts
         self.port = port
-        self.version = (VERSION[0] << 16) + (VERSION[1] << 8) + VERSION[2]
+        self.version = VERSION
         self.accepting = True
         """False: we are about to go, and let nobody in."""
         self.pack: Callable[[bytes | None], None] | None = None
@@ -189,7 +147,7 @@ class Neighbours:
         """Takes a message that has come over the connection with this identity."""
         child = self.children.get(uuid)
         if child is None:
-            if message._type == FLUX_MSGTYPE_REQUEST and message.topic_bytes == _HELLO:
+            if message._type == FLUX_MSGTYPE_REQUEST and message.topic_bytes == HELLO:
                 self._let_in(uuid, message, now)
             else:
                 self.port.to_child(uuid, control(DISCONNECT))
@@ -200,14 +158,14 @@ class Neighbours:
         kind = message._type
         if kind == FLUX_MSGTYPE_REQUEST:
             topic = message.topic_bytes or b""
-            if topic == _GOODBYE and not message.routes:
-                self.port.to_child(uuid, _answer(message))
+            if topic == GOODBYE and not message.routes:
+                self.port.to_child(uuid, greeting.answer(message))
                 self._lose(child, "offline", "administrative shutdown")
                 return
-            if topic == _HELLO and not message.routes:
+            if topic == HELLO and not message.routes:
                 # It was let in before: said again, it changes nothing.
                 self.port.log(LOG_ERR, f"ignoring another hello of {self.host(child.rank)} (rank {child.rank})")
-                self.port.to_child(uuid, _refusal(message, errno.EINVAL, "hello was said before"))
+                self.port.to_child(uuid, greeting.refusal(message, errno.EINVAL, "hello was said before"))
                 return
             self._note(child, message, topic)
         elif kind == FLUX_MSGTYPE_CONTROL:
@@ -218,20 +176,20 @@ class Neighbours:
     def _let_in(self, uuid: bytes, message: Message, now: float) -> None:
         """Somebody says hello: who is a child of ours, and may be, is one from now on."""
         try:
-            hello = _decode_hello((message.raw or b"").rstrip(b"\0"))
+            hello = greeting.read_hello(message)
             status = STATUSES[hello.status]
         except (*UNREADABLE, IndexError):
-            self.port.to_child(uuid, _refusal(message, errno.EPROTO, None))
+            self.port.to_child(uuid, greeting.refusal(message, errno.EPROTO, None))
             return
         if hello.uuid.encode("utf-8", "surrogateescape") != uuid or status not in ONLINE:
-            self.port.to_child(uuid, _refusal(message, errno.EPROTO, None))
+            self.port.to_child(uuid, greeting.refusal(message, errno.EPROTO, None))
             return
         if not message._rolemask & FLUX_ROLE_OWNER:
-            self.port.to_child(uuid, _refusal(message, errno.EPERM, None))
+            self.port.to_child(uuid, greeting.refusal(message, errno.EPERM, None))
             return
         problem = self._problem(hello)
         if problem is not None:
-            self.port.to_child(uuid, _refusal(message, errno.EINVAL, problem))
+            self.port.to_child(uuid, greeting.refusal(message, errno.EINVAL, problem))
             return
         if not self.accepting:
             self.port.to_child(uuid, control(DISCONNECT))
@@ -246,7 +204,7 @@ class Neighbours:
         child = Neighbour(self.port, rank, uuid, False, now)
         self.children[uuid] = self._ranks[rank] = child
         self.router.attach(child)
-        self.port.to_child(uuid, _answer(message, _encode(Welcome(self.router.uuid.decode())) + b"\0"))
+        self.port.to_child(uuid, greeting.welcome(message, self.router.uuid))
         self.port.log(severity, f"accepting connection from {name} status {status}")
         self.port.child_is(rank, status, "")
 
@@ -263,9 +221,8 @@ class Neighbours:
             self.port.log(LOG_ERR, f"rejecting connection from {host or known} (rank {rank}): {text}")
             return text
         if hello.version >> 8 != self.version >> 8:
-            text = (
-                f"client ({version_text(hello.version)}) version mismatched with server ({version_text(self.version)})"
-            )
+            theirs, ours = greeting.version_text(hello.version), greeting.version_text(self.version)
+            text = f"client ({theirs}) version mismatched with server ({ours})"
             self.port.log(LOG_ERR, f"rejecting connection from {host or known} (rank {rank}): {text}")
             self.port.child_refused(rank, text)
             return text
@@ -354,10 +311,7 @@ class Neighbours:
         self._status = self._told = status
         self._idle_since = now
         hello = Hello(self.router.rank, self.version, self.router.uuid.decode(), STATUSES.index(status), hostname)
-        message = Message.request(_HELLO, _encode(hello) + b"\0", FLUX_NODEID_ANY)
-        message._rolemask = FLUX_ROLE_OWNER
-        message.routes = ()
-        self.port.to_parent(message)
+        self.port.to_parent(greeting.hello(hello))
 
     def from_parent(self, message: Message, now: float) -> None:
         """Takes a message that the parent has sent."""
@@ -367,14 +321,14 @@ class Neighbours:
             return
         parent = self.router.parent
         if parent is None:
-            if self._wanted and kind == FLUX_MSGTYPE_RESPONSE and message.topic_bytes == _HELLO:
+            if self._wanted and kind == FLUX_MSGTYPE_RESPONSE and message.topic_bytes == HELLO:
                 self._wanted = False
                 self._welcome(message, now)
             return
         if kind == FLUX_MSGTYPE_EVENT:
             self._check_sequence(message.aux1)
-        elif kind == FLUX_MSGTYPE_RESPONSE and not message.routes and message.topic_bytes in (_GOODBYE, _HELLO):
-            if self._parting and message.topic_bytes == _GOODBYE:
+        elif kind == FLUX_MSGTYPE_RESPONSE and not message.routes and message.topic_bytes in (GOODBYE, HELLO):
+            if self._parting and message.topic_bytes == GOODBYE:
                 self.port.said_goodbye()
             return
         self.port.submit(parent, message)
@@ -387,7 +341,7 @@ class Neighbours:
             self.port.parent_lost()
             return
         try:
-            uuid = _decode_welcome((message.raw or b"").rstrip(b"\0")).uuid
+            uuid = greeting.read_welcome(message).uuid
         except UNREADABLE as exc:
             self.port.log(LOG_ERR, f"overlay.hello: {exc}")
             self.port.parent_lost()
@@ -438,10 +392,7 @@ class Neighbours:
         """Takes leave of the parent: nothing is sent to it after that. False if there is nobody to say it to."""
         if self.router.parent is None or self._parting:
             return False
-        message = Message.request(_GOODBYE, None, FLUX_NODEID_ANY)
-        message._rolemask = FLUX_ROLE_OWNER
-        message.routes = ()
-        self.port.to_parent(message)
+        self.port.to_parent(greeting.goodbye())
         self._parting = True
         return True
 
@@ -483,15 +434,3 @@ class Neighbours:
                 self.port.child_is_torpid(child.rank, True)
             elif child.torpid and not torpid_max:
                 self._responsive(child)
-
-
-def _answer(request: Message, raw: bytes | None = None) -> Message:
-    response = request.response(raw)
-    response._userid, response._rolemask = FLUX_USERID_UNKNOWN, FLUX_ROLE_NONE
-    return response
-
-
-def _refusal(request: Message, errnum: int, text: str | None) -> Message:
-    response = request.response(None if text is None else text.encode() + b"\0", errnum)
-    response._userid, response._rolemask = FLUX_USERID_UNKNOWN, FLUX_ROLE_NONE
-    return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 
 import pytest
@@ -10,7 +11,8 @@ from flux.constants import FLUX_NODEID_ANY
 from flux.message import Message
 from fluxlet.broker.router import Delivery, Endpoint, Router
 from fluxlet.overlay.framing import DISCONNECT, control, from_parts, to_parts
-from fluxlet.overlay.neighbours import Neighbours, version_text
+from fluxlet.overlay.greeting import version_text
+from fluxlet.overlay.neighbours import Neighbours
 from fluxlet.overlay.topology import Topology
 
 
@@ -325,3 +327,13 @@ def test_brokers_of_ours_find_out_that_they_may_pack() -> None:
     world.join(1)
     assert len(packing) == 2
     assert "found" in world.nodes[1].take()
+
+
+def test_a_hello_that_is_nested_beyond_all_measure_is_refused() -> None:
+    world = World(3)
+    hello = Message.request(b"overlay.hello", b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\0", FLUX_NODEID_ANY)
+    hello.routes = ()
+    world.nodes[0].neighbours.from_child(b"stranger", hello, 0.0)
+    to, _, parts = world.wire.pop()
+    assert to == b"stranger"
+    assert from_parts(parts).aux1 == errno.EPROTO
