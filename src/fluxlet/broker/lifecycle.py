@@ -16,12 +16,11 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from syslog import LOG_CRIT, LOG_ERR, LOG_INFO, LOG_WARNING
+from syslog import LOG_CRIT, LOG_ERR, LOG_INFO
 from typing import TYPE_CHECKING, Any
 
 from flux.reactor import Timer
@@ -30,17 +29,11 @@ from fluxlet.broker.background import Background
 from fluxlet.broker.beside import Beside
 from fluxlet.broker.builtins import FIRST
 from fluxlet.broker.cleanup import end_jobs
+from fluxlet.broker.commands import Commands, rc_scripts
 from fluxlet.broker.guardian import Guardian, members
 from fluxlet.broker.host import Module
 from fluxlet.broker.membership import Membership
-from fluxlet.broker.program import (
-    Outcome,
-    Program,
-    Run,
-    command_line,
-    program_environment,
-    usable_shell,
-)
+from fluxlet.broker.program import Outcome, Program, Run
 from fluxlet.broker.rc import Rc
 from fluxlet.broker.state import StateMachine, Transition
 
@@ -86,8 +79,7 @@ class LifeCycle:
         """Whether somebody is still to be told that we are going: see the module `shutdown`."""
         self._rc2: Run | None = None
         self._rc2_group = 0
-        self._command: Run | None = None
-        self._commands: deque[tuple[str, Program]] = deque()
+        self._commands = Commands(broker, guardian)
         self._background: Background | None = None
         self._rc: Rc | None = None
         self.plain = False
@@ -145,71 +137,17 @@ class LifeCycle:
             gc.freeze()
             gc.enable()
 
-    # Commands: one after the other.
-
-    def _environment(self) -> dict[str, str]:
-        attributes = self.broker.attributes.visible
-        return program_environment(os.environ, attributes["local-uri"], attributes.get("jobid"))
-
-    def _shell(self) -> str:
-        shell, warning = usable_shell(os.environ)
-        if warning:
-            self.broker.log.write(LOG_WARNING, warning)
-        return shell
-
-    def _run_commands(
-        self, commands: list[tuple[str, Program]], done: Callable[[int], None], all_of_them: bool
-    ) -> None:
-        """Runs (label, program) in order; `done` gets the first exit code that is not 0."""
-        self._commands = deque(commands)
-        failed = 0
-
-        def ended(outcome: Outcome) -> None:
-            nonlocal failed
-            self._command = None
-            self.broker.log.write(outcome.severity, outcome.text)
-            failed = failed or outcome.code
-            if failed and not all_of_them:
-                self._commands.clear()
-            step()
-
-        def step() -> None:
-            if not self._commands:
-                done(failed)
-                return
-            label, program = self._commands.popleft()
-            reactor, log = self.broker.reactor, self.broker.log.write
-            self._command = Run(reactor, self.guardian, label, program, self._environment(), ended, log)
-            self._command.start()
-
-        step()
+    # Commands, and what else takes its time.
 
     def _rc_line(self, name: str) -> str | None:
         """The command that the user wants for rc1 or rc3, "" for none; None: he wants ours."""
         line = self.broker.attributes.visible.get(f"broker.{name}_path")
         return None if line == _RC_DEFAULTS[name] else line
 
-    def _rc_scripts(self, name: str) -> list[tuple[str, Program]]:
-        """What the user has us run besides: his tasks (`flux.modprobe`), which run his scripts, too; or only those."""
-        if os.environ.get("FLUX_MODPROBE_PATH") or os.environ.get("FLUX_MODPROBE_PATH_APPEND"):
-            # But for what we have done already.
-            disabled = f"FLUX_MODPROBE_DISABLE=startlog,{os.environ.get('FLUX_MODPROBE_DISABLE', '')}"
-            words = ["env", disabled, sys.executable, "-P", "-m", "fluxlet", "modprobe", name]
-            return [(f"{name}.0", Program(words, f"flux modprobe {name}"))]
-        scripts = []
-        for directory in os.environ.get("FLUX_RC_EXTRA", "").split(":"):
-            scripts += _executables(os.path.join(directory, f"{name}.d")) if directory else []
-        return [(f"{name}.0", Program([script], script)) for script in scripts]
-
     def _run_rc(self, name: str, done: Callable[[int], None]) -> None:
         """Loads the modules, or removes them."""
-        self._rc = Rc(self.broker, self._handle, os.environ, self._run_flux)
+        self._rc = Rc(self.broker, self._handle, os.environ, self._commands.run_flux)
         self._in_background(self._rc.run(name), done)
-
-    def _run_flux(self, label: str, words: list[str], done: Callable[[int], None]) -> None:
-        """Runs one of our own commands."""
-        program = Program([sys.executable, "-P", "-m", "fluxlet", *words], f"flux {' '.join(words)}")
-        self._run_commands([(label, program)], done, all_of_them=True)
 
     @property
     def _handle(self) -> Flux:
@@ -227,13 +165,13 @@ class LifeCycle:
     def _rc1(self) -> None:
         line = self._rc_line("rc1")
         if line is None and self.plain and self.program is not None:
-            self._rc = Rc(self.broker, self._handle, os.environ, self._run_flux)
+            self._rc = Rc(self.broker, self._handle, os.environ, self._commands.run_flux)
             self._beside = Beside(self.broker, self._handle, self._rc, self._rc1_failed_beside)
             self.machine.post("rc1-success")
         elif line is None:
             self._run_rc("rc1", self._rc1_loaded)
         elif line:
-            self._run_commands([("rc1.0", command_line(line, self._shell()))], self._rc1_done, all_of_them=False)
+            self._commands.run(self._commands.of("rc1", [line]), self._rc1_done, all_of_them=False)
         else:
             self.machine.post("rc1-none")
 
@@ -241,7 +179,7 @@ class LifeCycle:
         if code:
             self._rc1_done(code)
         else:
-            self._run_commands(self._rc_scripts("rc1"), self._rc1_done, all_of_them=False)
+            self._commands.run(rc_scripts("rc1"), self._rc1_done, all_of_them=False)
 
     def _rc1_done(self, code: int) -> None:
         if not code:
@@ -270,7 +208,7 @@ class LifeCycle:
             return
         leader = os.getpgrp() == os.getpid()
         own_group = not leader or "broker.rc2_pgrp" in self.broker.attributes.names()
-        program, environ = self.program, self._environment()
+        program, environ = self.program, self._commands.environment()
         if program.interactive:
             program = self._shell_to_type_at(program, environ)
         self._rc2 = Run(
@@ -319,11 +257,10 @@ class LifeCycle:
         if not lines and not has_jobs:
             self.machine.post("cleanup-none")
             return
-        shell = self._shell() if lines else ""
-        commands = [(f"cleanup.{number}", command_line(line, shell)) for number, line in enumerate(lines)]
+        commands = self._commands.of("cleanup", lines)
         if self._stops:
             self._arm_cleanup_timeout()
-        self._run_commands(commands, self._clean_up_jobs if has_jobs else self._cleanup_done, all_of_them=True)
+        self._commands.run(commands, self._clean_up_jobs if has_jobs else self._cleanup_done, all_of_them=True)
 
     def _clean_up_jobs(self, code: int) -> None:
         self.fail(code)
@@ -342,7 +279,7 @@ class LifeCycle:
         def expired() -> None:
             if self.machine.state == "cleanup":
                 self.broker.log.write(LOG_ERR, f"cleanup timed out after {text}")
-                self._stop_command(signal.SIGKILL)
+                self._commands.stop(signal.SIGKILL)
                 if self._background is not None:
                     self._background.give_up(128 + int(signal.SIGKILL))
 
@@ -366,9 +303,9 @@ class LifeCycle:
     def _rc3(self) -> None:
         line = self._rc_line("rc3")
         if line is None:
-            self._run_commands(self._rc_scripts("rc3"), self._rc3_unload, all_of_them=True)
+            self._commands.run(rc_scripts("rc3"), self._rc3_unload, all_of_them=True)
         elif line:
-            self._run_commands([("rc3.0", command_line(line, self._shell()))], self._rc3_done, all_of_them=True)
+            self._commands.run(self._commands.of("rc3", [line]), self._rc3_done, all_of_them=True)
         else:
             self.machine.post("rc3-none")
 
@@ -436,9 +373,9 @@ class LifeCycle:
         if state == "run" or (state == "shutdown" and self._rc2 is not None):
             self.broker.log.write(LOG_INFO, f"signal {int(signum)}")
             self.stop(escalate=signum in (signal.SIGINT, signal.SIGTERM))
-        elif state in ("init", "cleanup", "finalize") and self._command is not None:
+        elif state in ("init", "cleanup", "finalize") and self._commands.running:
             self._stops = min(self._stops + 1, len(_ESCALATION))
-            self._stop_command(_ESCALATION[self._stops - 1])
+            self._commands.stop(_ESCALATION[self._stops - 1])
         elif self._background is not None and self._background.running:
             self.broker.log.write(LOG_INFO, f"signal {int(signum)}")
             if state == "init" and self._rc is not None and not self._rc.stopping:
@@ -450,12 +387,6 @@ class LifeCycle:
             self.machine.post(_SIGNAL_EVENTS[state])
         else:
             self.broker.log.write(LOG_INFO, f"ignored signal {int(signum)} in {state}")
-
-    def _stop_command(self, signum: int) -> None:
-        """Ends the current command; those after it are not run."""
-        self._commands.clear()
-        if self._command is not None:
-            self._command.signal(signum)
 
     def _forward(self, signum: int) -> None:
         """SIGUSR1, SIGUSR2: for all running jobs."""
@@ -495,9 +426,9 @@ class LifeCycle:
 
     def end_programs(self) -> None:
         """Everything has ended, or must end now: nothing that we have started is to stay."""
-        for run in (self._rc2, self._command):
-            if run is not None:
-                run.signal(signal.SIGKILL)
+        if self._rc2 is not None:
+            self._rc2.signal(signal.SIGKILL)
+        self._commands.stop(signal.SIGKILL)
         if not self._rc2_group:
             return
         # What the initial program has left in its group hears of the end of its session, so to say.
@@ -514,12 +445,3 @@ def _kill(how: Callable[[int, int], None], number: int) -> None:
         how(number, signal.SIGCONT)
     except (ProcessLookupError, PermissionError):
         return  # gone, or not ours any more
-
-
-def _executables(directory: str) -> list[str]:
-    try:
-        names = sorted(os.listdir(directory))
-    except OSError:
-        return []
-    paths = [os.path.join(directory, name) for name in names]
-    return [path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)]
