@@ -7,10 +7,12 @@ same state.
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flux.idset import IDset
+from fluxlet.modules.resource.hosts import Hosts
 
 #: Modes of a drain, and the number they have in its event.
 OVERWRITES = {None: 0, "update": 0, "overwrite": 1, "force-overwrite": 2}
@@ -94,6 +96,26 @@ class Drains:
                     self.ranks[rank] = Drain(timestamp, reason)
                 elif overwrite == 1 or old.reason is None:
                     self.ranks[rank] = Drain(old.timestamp, reason)
+
+    def checkpoint(self, now: float, hosts: Hosts) -> str:
+        """What there is at the time `now`, as text that `restore` reads."""
+        state = {
+            str(rank): {"timestamp": drain.timestamp, "reason": drain.reason or "", "nodelist": hosts.on({rank})}
+            for rank, drain in self.ranks.items()
+        }
+        return json.dumps({"timestamp": now, "drain_state": state})
+
+    def restore(self, checkpoint: str, hosts: Hosts) -> float:
+        """What there was; hosts may have other ranks now. Returns the time of that.
+
+        Raises ValueError, TypeError, KeyError, AttributeError for what is no checkpoint.
+        """
+        kept = json.loads(checkpoint)
+        since = float(kept["timestamp"])
+        for ranks, drain in kept["drain_state"].items():
+            for rank in hosts.now(drain.get("nodelist", ""), set(IDset(ranks))):
+                self.ranks[rank] = Drain(float(drain["timestamp"]), drain["reason"] or None)
+        return since
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """As `resource.status` answers: ranks with equal time, to the second, and reason have one key."""

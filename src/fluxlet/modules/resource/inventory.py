@@ -62,7 +62,7 @@ class Inventory:
         """R of the configuration, under the ranks of this instance. Raises ValueError."""
         settings = self._service.settings
         assert settings.configured is not None
-        return rerank(settings.configured, self._service.hosts) if settings.by_hosts else settings.configured
+        return rerank(settings.configured, self._service.hosts.names) if settings.by_hosts else settings.configured
 
     def mismatch(self, found: Rv1Set) -> str | None:
         """Why this rank must not be used, if it is not what the configuration says."""

@@ -25,7 +25,8 @@ from flux.resource.Rv1Set import Rv1Set, unmask
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.resource.acquisition import Acquisition, mask_of, ranks_of
 from fluxlet.modules.resource.discovery import local_topology
-from fluxlet.modules.resource.drains import OVERWRITES, Drain, Drains, idset
+from fluxlet.modules.resource.drains import OVERWRITES, Drains, idset
+from fluxlet.modules.resource.hosts import Hosts
 from fluxlet.modules.resource.inventory import Inventory, read_topologies
 from fluxlet.modules.resource.journal import Journal
 from fluxlet.modules.resource.monitor import Monitor
@@ -73,8 +74,8 @@ class Resource(Service):
         self.drains = Drains()
         self.r: Rv1Set | None = None
         self.method = ""
-        self.hosts: list[str] = self._hosts()
         self.size = max(int(broker.attributes.visible["size"]), self._fake_size())
+        self.hosts = Hosts(self._host_names(), self.size)
         self.monitor = Monitor(self, self.size, self._happened, self._changed)
         self.inventory = Inventory(self, self._define, self._expires)
         self._started = False
@@ -103,7 +104,7 @@ class Resource(Service):
     def _fake_size(self) -> int:
         return 0 if self.settings.fake is None else int(self.settings.fake["nnodes"])
 
-    def _hosts(self) -> list[str]:
+    def _host_names(self) -> list[str]:
         if self.settings.pretended is not None:
             return [str(host) for host in self.settings.pretended.nodelist()]
         visible = self.broker.attributes.visible
@@ -122,11 +123,7 @@ class Resource(Service):
     async def finish_service(self) -> None:
         """The drains are written down."""
         if self.leader and self._started:
-            state = {
-                str(rank): {"timestamp": drain.timestamp, "reason": drain.reason or "", "nodelist": self._names({rank})}
-                for rank, drain in self.drains.ranks.items()
-            }
-            text = json.dumps({"timestamp": time(), "drain_state": state})
+            text = self.drains.checkpoint(time(), self.hosts)
             payload = {"namespace": "primary", "flags": 0, "ops": [operation(CHECKPOINT_KEY, text)]}
             try:
                 await self.handle.rpc("kvs.commit", payload)
@@ -137,9 +134,6 @@ class Resource(Service):
     def _end(self, request: Message, number: int, text: str | None = None) -> None:
         if not request.flags & FLUX_MSGFLAG_NORESPONSE:
             self.handle.respond_error(request, number, text)
-
-    def _names(self, ranks: set[int]) -> str:
-        return Hostlist([self.hosts[rank] for rank in sorted(ranks) if rank < len(self.hosts)]).encode()
 
     # The start: other ranks.
 
@@ -163,27 +157,21 @@ class Resource(Service):
             self.broker.log.write(LOG_ERR, f"drains of before are lost: {exc}", "resource")
         self._started = True
         everybody = idset(set(range(self.size)))
-        context = {"ranks": everybody, "online": "", "nodelist": Hostlist(self.hosts).encode()}
+        context = {"ranks": everybody, "online": "", "nodelist": Hostlist(self.hosts.names).encode()}
         self._happened("restart", context)
         self._set_excluded(self.settings)
         self.monitor.start("monitor-force-up" in self.args or self.settings.fake is not None)
         self.inventory.find(r)
 
     def _restore(self, eventlog: str, checkpoint: str, now: float) -> None:
-        since = 0.0
-        if checkpoint:
-            kept = json.loads(checkpoint)
-            since = float(kept["timestamp"])
-            for ranks, drain in kept["drain_state"].items():
-                for rank in self._now_on(drain.get("nodelist", ""), set(IDset(ranks))):
-                    self.drains.ranks[rank] = Drain(float(drain["timestamp"]), drain["reason"] or None)
+        since = self.drains.restore(checkpoint, self.hosts) if checkpoint else 0.0
         events = read_events(eventlog)
         left = []
         for event in events:
             if event.name == "resource-define":
                 continue
             if event.timestamp >= since and "idset" in event.context:
-                ranks = self._now_on(event.context.get("nodelist", ""), set(IDset(event.context["idset"])))
+                ranks = self.hosts.now(event.context.get("nodelist", ""), set(IDset(event.context["idset"])))
                 self.drains.apply(event.name, event.timestamp, event.context, ranks)
             old = event.timestamp < since and event.timestamp < now - self.settings.history
             if not old or "notruncate" in self.args:
@@ -192,20 +180,6 @@ class Resource(Service):
         if len(left) < len(events):
             lines = "".join(map(event_line, left))
             self.store.commit([operation(EVENTLOG_KEY, lines)], lambda number, text: None)
-
-    def _now_on(self, nodelist: str, ranks: set[int]) -> set[int]:
-        """The ranks that hosts have now which had `ranks` when that was written down."""
-        hosts = [str(host) for host in Hostlist(nodelist)]
-        if len(hosts) != len(ranks):
-            return {rank for rank in ranks if rank < self.size}
-        found = set()
-        for rank, host in zip(sorted(ranks), hosts, strict=True):
-            places = [place for place, name in enumerate(self.hosts) if name == host]
-            if rank in places:
-                found.add(rank)
-            elif len(places) == 1:
-                found.add(places[0])
-        return found
 
     @request_handler("topo-reduce")
     def topo_reduce(self, msg: Message) -> None:
@@ -358,35 +332,12 @@ class Resource(Service):
 
     # Drains.
 
-    def _targets(self, text: str) -> set[int]:
-        """The ranks that a request names. Raises OSError(EINVAL)."""
-        text = cut(text)
-        try:
-            ranks = IDset(text)
-        except ValueError:
-            return self._ranks_on(text, "invalid targets")
-        if not ranks.count():
-            raise OSError(errno.EINVAL, "idset is empty")
-        if ranks.last() >= self.size:
-            raise OSError(errno.EINVAL, "idset is out of range")
-        return set(ranks)
-
-    def _ranks_on(self, text: str, what: str) -> set[int]:
-        try:
-            hosts = [str(host) for host in Hostlist(text)]
-        except ValueError as exc:
-            raise OSError(errno.EINVAL, f"{what}: {exc}") from None
-        unknown = [host for host in hosts if host not in self.hosts]
-        if unknown:
-            raise OSError(errno.EINVAL, f"{what}: invalid hosts: {Hostlist(unknown).encode()}")
-        return {rank for rank, host in enumerate(self.hosts) if host in hosts}
-
     @request_handler("drain")
     def drain(self, msg: Message) -> None:
         """Payload: `DrainRequest`; answered when it is in the eventlog."""
         self._require_leader(msg)
         request = decode(msg, DrainRequest)
-        ranks = self._targets(request.targets)
+        ranks = self.hosts.targets(request.targets)
         reason = None if request.reason is None else cut(request.reason)
         ranks = self.drains.drain(ranks, reason, request.mode, ranks_of(self.monitor.excluded))
         self._drained(ranks, reason, OVERWRITES[request.mode], self._answering(msg))
@@ -396,7 +347,7 @@ class Resource(Service):
         """Payload: `DrainRequest`; answered when it is in the eventlog."""
         self._require_leader(msg)
         request = decode(msg, DrainRequest)
-        ranks = self.drains.undrain(self._targets(request.targets), request.mode)
+        ranks = self.drains.undrain(self.hosts.targets(request.targets), request.mode)
         reason = None if request.reason is None else cut(request.reason)
         self._undrained(ranks, reason, OVERWRITES[request.mode], self._answering(msg))
 
@@ -410,13 +361,13 @@ class Resource(Service):
         return done
 
     def _drained(self, ranks: set[int], reason: str | None, overwrite: int, then: Any) -> None:
-        context: dict[str, Any] = {"idset": idset(ranks), "nodelist": self._names(ranks)}
+        context: dict[str, Any] = {"idset": idset(ranks), "nodelist": self.hosts.on(ranks)}
         if reason is not None:
             context["reason"] = reason
         self._drain_event("drain", ranks, {**context, "overwrite": overwrite}, then)
 
     def _undrained(self, ranks: set[int], reason: str | None, overwrite: int, then: Any) -> None:
-        context: dict[str, Any] = {"idset": idset(ranks), "nodelist": self._names(ranks), "overwrite": overwrite}
+        context: dict[str, Any] = {"idset": idset(ranks), "nodelist": self.hosts.on(ranks), "overwrite": overwrite}
         if reason is not None:
             context["reason"] = reason
         self._drain_event("undrain", ranks, context, then)
@@ -520,7 +471,7 @@ class Resource(Service):
         if self._acquirer is not None:
             raise OSError(errno.EBUSY, "resources are busy (unload scheduler?)")
         try:
-            r = read_topologies(request.path, self.hosts) if request.xml else read_r(request.path)
+            r = read_topologies(request.path, self.hosts.names) if request.xml else read_r(request.path)
         except ValueError as exc:
             raise OSError(errno.EINVAL, str(exc)) from None
         if max(r.nodes) >= self.size and not request.force:
@@ -559,7 +510,7 @@ class Resource(Service):
         try:
             ranks = set(IDset(text))
         except ValueError:
-            ranks = self._ranks_on(text, "resource.exclude")
+            ranks = self.hosts.ranks(text, "resource.exclude")
         self.monitor.exclude(ranks)
 
 

@@ -104,7 +104,7 @@ class ParentResources:
 
     def _tell(self, r: Any) -> None:
         try:
-            made = None if r is None else renumbered(Rv1Set(r), self._service.hosts)
+            made = None if r is None else renumbered(Rv1Set(r), self._service.hosts.names)
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
             self._log(LOG_ERR, f"R of the enclosing instance: {exc}")
             made = None
