@@ -59,7 +59,7 @@ class Guests:
     # The beginning.
 
     def create(self, job: ExecJob, then: Callable[[str], None]) -> None:
-        """Makes the job's namespace; that of a job which a job-exec before us was given may be there.
+        """Makes the job's namespace; that of a job which a job-exec before us was given may be there, started or not.
 
         `then` is called with what has gone wrong, if anything.
         """
@@ -68,7 +68,7 @@ class Guests:
             job.namespace_made = not text
             then(text)
 
-        self.store.create(job.namespace, job.userid, made, exist_ok=job.reattach)
+        self.store.create(job.namespace, job.userid, made, exist_ok=True)
 
     # Meanwhile.
 
