@@ -7,8 +7,6 @@ from syslog import LOG_ERR
 from time import time
 from typing import Any
 
-import msgspec
-
 from flux.brokermod import event_handler, request_handler
 from flux.core.codec import dump_payload
 from flux.core.future_state import RpcState
@@ -23,48 +21,17 @@ from fluxlet.modules.job_exec.job import ExecJob, Runner, StartRequest
 from fluxlet.modules.job_exec.kill import Killer
 from fluxlet.modules.job_exec.losses import Losses
 from fluxlet.modules.job_exec.machine import Action, Event, State, final_status, step
+from fluxlet.modules.job_exec.requests import (
+    BarrierRequest,
+    CriticalRanksRequest,
+    ExceptionEvent,
+    ExpirationRequest,
+    OverrideRequest,
+)
 from fluxlet.modules.job_exec.resident import Resident
 from fluxlet.modules.job_exec.testexec import TestExec, override
 from fluxlet.payload import UNREADABLE, decode
 from fluxlet.service import Service, authorized, sender
-
-
-class ExpirationRequest(msgspec.Struct):
-    """Payload of job-exec.expiration."""
-
-    id: int
-    expiration: float
-
-
-class CriticalRanksRequest(msgspec.Struct):
-    """Payload of job-exec.critical-ranks."""
-
-    id: int
-    ranks: str
-
-
-class BarrierRequest(msgspec.Struct):
-    """Payload of job-exec.shell-barrier."""
-
-    id: int
-    rank: int
-
-
-class OverrideRequest(msgspec.Struct):
-    """Payload of job-exec.override."""
-
-    event: str
-    jobid: int
-    status: int = 0
-
-
-class ExceptionEvent(msgspec.Struct):
-    """Payload of the event job-exception."""
-
-    id: int
-    type: str
-    severity: int
-    wait_status: int | None = None
 
 
 class JobExec(Service):
@@ -485,43 +452,6 @@ class JobExec(Service):
     @request_handler("stats-get", allow_guest=True)
     def stats_get(self, msg: Message) -> None:
         """What is set, and what is running."""
-        settings = self.settings
-        limit = settings.max_kill_timeout
-        self.handle.respond(
-            msg,
-            {
-                "method": settings.method,
-                "kill-timeout": settings.kill_timeout,
-                "term-signal": _name(settings.term_signal),
-                "kill-signal": _name(settings.kill_signal),
-                "max-kill-count": settings.max_kill_count,
-                "max-kill-timeout": -1.0 if limit is None else limit,
-                "effective-max-kill-timeout": settings.longest_kill,
-                "jobs": {str(job.id): self._figures(job) for job in self.jobs.values()},
-                "config": {
-                    "default_cwd": "/tmp",
-                    "default_job_shell": settings.job_shell or "(built-in)",
-                    "exec_service": settings.service,
-                    "default_barrier_timeout": settings.barrier_timeout or 0.0,
-                    "shell_exit_timeout": settings.shell_exit_timeout or 0.0,
-                },
-            },
-        )
+        from fluxlet.modules.job_exec.figures import figures  # seldom asked for
 
-    @staticmethod
-    def _figures(job: ExecJob) -> dict[str, Any]:
-        return {
-            "implementation": type(job.runner).__name__.lower(),
-            "ns": job.namespace,
-            "state": job.state.value,
-            "critical_ranks": "all" if job.critical is None else str(IDset(sorted(job.critical))),
-            "active_ranks": job.ranks(job.active),
-            "exception_in_progress": int(job.fatal),
-            "shell_kills": job.killer.shell_kills if job.killer is not None else 0,
-        }
-
-
-def _name(signum: int) -> str:
-    import signal
-
-    return signal.Signals(signum).name
+        self.handle.respond(msg, figures(self.settings, self.jobs.values()))
