@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from in_process import BrokerThread
+from whole_jobs import PATIENCE, ask, followed, lookup, submitted, told
 
 import flux
 import flux.kvs
 from flux.core.fluid import kvs
-from whole_jobs import PATIENCE, ask, followed, lookup, submitted, told
 
 
 @pytest.mark.parametrize("name", ["job-manager", "job-exec", "sched-simple", "job-ingest", "kvs-watch"])
