@@ -10,7 +10,6 @@ import flux
 import flux.kvs
 from flux.core.fluid import kvs
 
-
 #: What happens to a job no more than once, whoever takes care of it.
 ONCE = ("submit", "alloc", "start", "finish", "release", "free", "clean")
 
