@@ -23,7 +23,8 @@ from flux.idset import IDset
 from flux.message import Message
 from flux.resource.Rv1Set import Rv1Set, unmask
 from fluxlet.broker.broker import Broker
-from fluxlet.modules.resource.acquisition import Acquisition, mask_of, ranks_of
+from fluxlet.modules.resource.acquirer import Acquirer
+from fluxlet.modules.resource.acquisition import mask_of, ranks_of
 from fluxlet.modules.resource.discovery import local_topology
 from fluxlet.modules.resource.drains import OVERWRITES, Drains, idset
 from fluxlet.modules.resource.hosts import Hosts
@@ -79,9 +80,7 @@ class Resource(Service):
         self.monitor = Monitor(self, self.size, self._happened, self._changed)
         self.inventory = Inventory(self, self._define, self._expires)
         self._started = False
-        self._acquired: Acquisition | None = None
-        self._acquirer: Message | None = None  # whose first response has gone out, or will when R is known
-        self._muted = False
+        self._acquirer = Acquirer(self.handle.respond, self._end)
         self._journal_watchers: list[Message] = []
         self._status_waiters: list[Message] = []
 
@@ -113,8 +112,7 @@ class Resource(Service):
 
     def stop_service(self) -> None:
         """The scheduler hears of it."""
-        if self._acquirer is not None:
-            self._end(self._acquirer, errno.ECANCELED, "the resource module was unloaded")
+        self._acquirer.stop()
         self.abandon(self._journal_watchers)
         self.abandon(self.monitor.waiting())
         self.abandon(self._status_waiters)
@@ -201,8 +199,8 @@ class Resource(Service):
         event = self._happened("resource-define", context, r.to_dict())
         operations = [operation(R_KEY, json.dumps(r.to_dict())), operation(EVENTLOG_KEY, event_line(event), True)]
         self.store.commit(operations, lambda number, text: None)
-        if self._acquirer is not None:
-            self._acquire(self._acquirer)
+        if self._acquirer.there:
+            self._acquirer.begin(self._usable(), self.up)
         if self.settings.verify is not None and method == "configuration":
             reason = self.inventory.mismatch(self.inventory.local())
             if reason is not None:
@@ -250,12 +248,8 @@ class Resource(Service):
 
     def _changed(self, gone: int = 0) -> None:
         """Ranks have come or gone, `gone` have gone offline: the scheduler hears of it."""
-        if self._acquired is None:
-            return
         # Those of the configuration are there, and will be back.
-        told = self._acquired.change(self.up, 0 if self.method == "configuration" else gone)
-        if told is not None:
-            self._tell_acquirer(told)
+        self._acquirer.change(self.up, 0 if self.method == "configuration" else gone)
 
     @request_handler("monitor-waitup")
     def waitup(self, msg: Message) -> None:
@@ -281,16 +275,9 @@ class Resource(Service):
         """A stream: the resources, then what changes about them. EBUSY while somebody has them."""
         self._require_leader(msg)
         require_streaming(msg)
-        if self._acquirer is not None:
-            raise OSError(errno.EBUSY, None)
-        self._acquirer = msg
+        self._acquirer.take(msg)
         if self.r is not None:
-            self._acquire(msg)
-
-    def _acquire(self, msg: Message) -> None:
-        self._muted = False
-        self._acquired = Acquisition(self._usable(), self.up)
-        self.handle.respond(msg, self._acquired.first())
+            self._acquirer.begin(self._usable(), self.up)
 
     def _usable(self) -> Rv1Set:
         """R without the ranks that are excluded."""
@@ -301,31 +288,22 @@ class Resource(Service):
         usable.scheduling = self.r.scheduling
         return usable
 
-    def _tell_acquirer(self, payload: dict[str, Any]) -> None:
-        if self._acquirer is not None and self._acquired is not None and not self._muted:
-            self.handle.respond(self._acquirer, payload)
-
     @request_handler("acquire-cancel")
     def acquire_cancel(self, msg: Message) -> None:
         """Payload: `CancelRequest`; the stream ends with ENODATA. No response."""
-        matchtag = decode(msg, CancelRequest).matchtag
-        request = self._acquirer
-        if request is not None and request.aux2 == matchtag and may_end(request, msg):
-            self._acquirer = self._acquired = None
-            self._end(request, errno.ENODATA)
+        self._acquirer.cancel(decode(msg, CancelRequest).matchtag, msg)
 
     @request_handler("acquire-mute")
     def acquire_mute(self, msg: Message) -> None:
         """Nothing is told to the scheduler any more."""
         self._require_leader(msg)
-        self._muted = True
+        self._acquirer.mute()
         self.answer(msg)
 
     @request_handler("disconnect", allow_guest=True)
     def disconnect(self, msg: Message) -> None:
         """A client has gone: its streams end."""
-        if self._acquirer is not None and may_end(self._acquirer, msg):
-            self._acquirer = self._acquired = None
+        self._acquirer.disconnect(msg)
         self._journal_watchers = [request for request in self._journal_watchers if not may_end(request, msg)]
         self.monitor.forget(lambda request: may_end(request, msg))
         self._status_waiters = [request for request in self._status_waiters if sender(request) != sender(msg)]
@@ -468,7 +446,7 @@ class Resource(Service):
         if not self.leader:
             raise OSError(errno.ENOSYS, "resource.reload is only available on rank 0")
         request = decode(msg, ReloadRequest)
-        if self._acquirer is not None:
+        if self._acquirer.there:
             raise OSError(errno.EBUSY, "resources are busy (unload scheduler?)")
         try:
             r = read_topologies(request.path, self.hosts.names) if request.xml else read_r(request.path)
@@ -493,7 +471,7 @@ class Resource(Service):
         if self.r is not None:
             self.r.set_expiration(expiration)
         self._happened("resource-update", {"expiration": expiration})
-        self._tell_acquirer({"expiration": expiration})
+        self._acquirer.tell({"expiration": expiration})
 
     @request_handler("config-reload")
     def config_reload(self, msg: Message) -> None:
