@@ -28,7 +28,7 @@ from flux.core.future_state import RpcState
 from flux.core.handle import Flux
 from flux.message import Message
 from flux.resource._pool import Grant, Pool, bits
-from flux.resource.Rv1Set import Node, Rv1Set
+from flux.resource.Rv1Set import Rv1Set
 from fluxlet.broker.broker import Broker
 from fluxlet.modules.job_manager.direct import manager_of
 from fluxlet.modules.sched.hello import grants_of, hold, say_hello
@@ -44,6 +44,7 @@ from fluxlet.modules.sched.requests import (
     PrioritizeRequest,
 )
 from fluxlet.modules.sched.shapes import Refused, Shapes
+from fluxlet.modules.sched.status import Passes, resource_status
 from fluxlet.modules.sched.texts import Texts, bits_of, commit, operation, success, summary
 from fluxlet.payload import decode
 from fluxlet.service import Service
@@ -96,9 +97,7 @@ class Scheduler(Service):
         self._retry = reactor.timer(0.0, 0.0, self._ask_resources)
         self._acquire_errno: int | None = 0
         self._forecast_due = self._backfill_due = 0.0
-        self._passes = self._forecasts = 0
-        self._duration = self._interval = 0.0
-        self._last_pass = 0.0
+        self._passes = Passes()
 
     async def start_service(self) -> None:
         """Takes the service names, and asks for the resources."""
@@ -354,39 +353,12 @@ class Scheduler(Service):
     @request_handler("sched.resource-status", prefix=False)
     def resource_status(self, msg: Message) -> None:
         """Answers `{"all": R, "allocated": R, "down": R}`."""
-        pool = self._the_planner().pool
-        resources = self._resources
-        allocated = Rv1Set()
-        for job in pool.jobs.values():
-            for rank, cores, gpus in job.grants.values():
-                node = allocated.nodes.setdefault(rank, Node(0, 0, None))
-                node.cores |= cores
-                node.gpus |= gpus
-        allocated.properties = {
-            name: ranks & allocated.nodes.keys()
-            for name, ranks in resources.properties.items()
-            if not name.startswith("+")
-        }
-        down = resources.copy_ranks([rank for rank in resources.nodes if not pool.up >> rank & 1]).to_dict()
-        down["execution"].pop("nodelist", None)
-        everything = resources.to_dict()
-        everything.pop("scheduling", None)
-        self.handle.respond(msg, {"all": everything, "allocated": allocated.to_dict(), "down": down})
+        self.handle.respond(msg, resource_status(self._resources, self._the_planner().pool))
 
     @request_handler("stats-get", allow_guest=True)
     def stats_get(self, msg: Message) -> None:
         """Answers numbers: how often was planned, how long that took, how many wait."""
-        stats = {
-            "sched_passes": self._passes,
-            "sched_yields": 0,
-            "forecast_passes": self._forecasts,
-            "forecast_yields": 0,
-            "sched_delay": 0.0,
-            "sched_duration_ewma": self._duration,
-            "sched_interval_ewma": self._interval,
-            "pending_jobs": 0 if self.planner is None else len(self.planner.jobs),
-        }
-        self.handle.respond(msg, stats)
+        self.handle.respond(msg, self._passes.stats(0 if self.planner is None else len(self.planner.jobs)))
 
     # Planning.
 
@@ -418,16 +390,7 @@ class Scheduler(Service):
         if self.module.debug_flags & _EXPLAIN:
             for ahead, job in enumerate(planner.line):
                 self._annotate(job, {"reason_pending": "insufficient resources", "jobs_ahead": ahead})
-        self._count(began)
-
-    def _count(self, began: float) -> None:
-        took = monotonic() - began
-        weight = 0.25 if self._passes else 1.0
-        self._duration += weight * (took - self._duration)
-        if self._passes:
-            self._interval += weight * (began - self._last_pass - self._interval)
-        self._last_pass = began
-        self._passes += 1
+        self._passes.done(began)
 
     def _keep(self, starts: Sequence[Start], now: float) -> None:
         """Puts R of those who start into the KVS; they are told when it is there."""
@@ -481,7 +444,7 @@ class Scheduler(Service):
                 job.annotated = when
                 self._annotate(job, {"t_estimate": when})
                 told += 1
-        self._forecasts += 1
+        self._passes.forecasts += 1
         now = monotonic()
         self._forecast_due = now + (now - began + told * _ANNOTATION) / _FORECAST_SHARE
 
