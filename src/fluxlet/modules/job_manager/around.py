@@ -13,6 +13,7 @@ import msgspec
 from flux.brokermod import request_handler
 from flux.message import Message
 from fluxlet.modules.job_manager.base import own_table
+from fluxlet.modules.job_manager.control import check_signal
 from fluxlet.modules.job_manager.information import Information
 from fluxlet.modules.job_manager.job import Job
 from fluxlet.modules.job_manager.scheduling import SchedulingSide
@@ -83,6 +84,7 @@ class Around(SchedulingSide, Information):
         from flux.idset import IDset
 
         request = decode(msg, KillRequest)
+        check_signal(request.signum)
         try:
             ranks = None if request.ranks is None else list(IDset(request.ranks))
         except ValueError as exc:

@@ -84,7 +84,8 @@ def _check_exception(severity: int, kind: str) -> None:
         raise OSError(errno.EPROTO, "invalid exception type")
 
 
-def _check_signal(signum: int) -> None:
+def check_signal(signum: int) -> None:
+    """Raises OSError(EINVAL) for what is no number of a signal."""
     if not 1 <= signum <= 64:
         raise OSError(errno.EINVAL, "Invalid signal number")
 
@@ -133,7 +134,7 @@ class Control(Base):
     def kill(self, msg: Message) -> None:
         """Sends a signal to the tasks of a job. That it is sent does not mean that it arrives."""
         request = decode(msg, KillRequest)
-        _check_signal(request.signum)
+        check_signal(request.signum)
         job = self.find(request.id, errno.EINVAL, "unknown job id")
         if not authorized(msg, job.userid):
             raise OSError(errno.EPERM, "guests may only send signals to their own jobs")
@@ -146,7 +147,7 @@ class Control(Base):
     def kill_all(self, msg: Message) -> None:
         """As kill, for all jobs of a user that run. Answers `{"count": i, "errors": i}`."""
         request = decode(msg, KillAllRequest)
-        _check_signal(request.signum)
+        check_signal(request.signum)
         jobs = self._of_user(msg, request.userid, "guests can only kill their own jobs")
         found = [job for job in jobs if job.state & RUNNING]
         if not request.dry_run:

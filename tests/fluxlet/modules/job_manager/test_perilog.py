@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,12 @@ def test_housekeeping_can_be_killed(start_broker: Start) -> None:
         submit(handle, "true")
         handle.rpc("job-manager.drain").get()
         eventually(lambda: handle.rpc("job-manager.stats-get").get()["housekeeping"]["running"])
+        for signum in (0, -1, 65):
+            kill = {"signum": signum}
+            assert error_of(lambda kill=kill: handle.rpc("job-manager.housekeeping-kill", kill).get()) == (
+                errno.EINVAL,
+                "Invalid signal number",
+            )
 
         def killed() -> bool:
             handle.rpc("job-manager.housekeeping-kill", {"signum": 15}).get()
