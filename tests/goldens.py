@@ -105,9 +105,10 @@ class Player:
     Args:
         uri: of the instance.
         directory: in place of the recordings' /tmp/w.
+        environ: more variables for the commands.
     """
 
-    def __init__(self, uri: str, directory: Path) -> None:
+    def __init__(self, uri: str, directory: Path, environ: Mapping[str, str] | None = None) -> None:
         self._directory = directory
         self._jobs: dict[str, str] = {}
         self._environ = {
@@ -116,6 +117,7 @@ class Player:
             "LANG": "C.UTF-8",
             "TZ": "UTC",
             "FLUX_URI": uri,
+            **(environ or {}),
         }
 
     def run(self, command: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -173,6 +175,7 @@ class Player:
                 pattern += replaced(re.match(r"(.*)", piece))  # type: ignore[arg-type]  # it matches
             else:
                 literal = re.escape(piece).replace(re.escape("/tmp/w"), re.escape(str(self._directory)))
+                literal = literal.replace(re.escape("/tmp/flux-XXXXXX"), r"/tmp/flux-\w+")
                 # A job's service is called by its id.
                 literal = re.sub(r"0\\-shell\\-f\w+", r"0-shell-f\\w+", literal)
                 pattern += re.sub(r'\{"id":[0-9]+', r'{"id":[0-9]+', literal)
@@ -184,19 +187,23 @@ class Player:
 
 
 class GoldenInstance:
-    """An instance of four brokers with configuration A."""
+    """An instance of four brokers with configuration A; `environ` are more variables for it."""
 
-    def __init__(self, directory: Path, config: str = CONFIG_A) -> None:
+    def __init__(self, directory: Path, config: str = CONFIG_A, environ: Mapping[str, str] | None = None) -> None:
         path = directory / "config.toml"
         path.write_text(config)
         self.directory = directory / "w"
         self.directory.mkdir()
-        environ = {
+        outside = {
             name: value for name, value in os.environ.items() if not name.startswith(("FLUX_", "PMI_", "SLURM_"))
         }
         command = ["start", "-s4", f"--config-path={path}", "sh", "-c", "echo $FLUX_URI; read line"]
         self._process = subprocess.Popen(
-            [str(BIN / "flux"), *command], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [str(BIN / "flux"), *command],
+            env={**outside, **(environ or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stdout is not None
         self.uri = self._process.stdout.readline().strip()

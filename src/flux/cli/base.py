@@ -1,6 +1,7 @@
 """What the commands that submit jobs have in common: their options, and the jobspec these make (spec 08, section 6).
 
     MiniCmd -> SubmitBaseCmd -> RunCmd (flux run), SubmitBulkCmd -> SubmitCmd (flux submit)
+            -> BatchAllocCmd -> AllocCmd (flux alloc), BatchCmd (flux batch)
 
 Numbers among the options stay text until they are needed: with ``--cc`` they may have ``{cc}`` in them.
 """
@@ -164,6 +165,16 @@ class MiniCmd:
     def get_parser(self) -> FluxArgumentParser:
         """The options."""
         return self.parser
+
+    def parse(self, argv: Sequence[str]) -> Any:
+        """The options of a command line."""
+        args = self.parser.parse_args(list(argv))
+        if any(uri.startswith("after:") for uri in args.dependency or ()):
+            print("dependency scheme 'after' is deprecated, use 'afterstart'", file=sys.stderr)
+        if args.list_plugins:
+            print("no plugins")
+            sys.exit(0)
+        return args
 
     def handle(self) -> Flux:
         """A connection; opened when it is first wanted."""
@@ -353,14 +364,9 @@ class SubmitBaseCmd(MiniCmd):
 
     def parse(self, argv: Sequence[str]) -> Any:
         """The options of a command line."""
-        args = self.parser.parse_args(list(argv))
+        args = super().parse(argv)
         if args.command[:1] == ["--"]:
             args.command = args.command[1:]
-        if any(uri.startswith("after:") for uri in args.dependency or ()):
-            print("dependency scheme 'after' is deprecated, use 'afterstart'", file=sys.stderr)
-        if args.list_plugins:
-            print("no plugins")
-            sys.exit(0)
         return args
 
     def run_and_exit(self) -> None:
@@ -370,10 +376,17 @@ class SubmitBaseCmd(MiniCmd):
         sys.exit(self.exitcode)
 
 
-def __getattr__(name: str) -> object:
-    if name == "SubmitBulkCmd":
-        # It is a subclass of what is here.
-        from flux.cli.bulk import SubmitBulkCmd
+#: Subclasses of what is here, in modules of their own, which the other commands do without.
+_ELSEWHERE = {
+    "BatchAllocCmd": "flux.cli.nest",
+    "ConfAction": "flux.cli.nest",
+    "SubmitBulkCmd": "flux.cli.bulk",
+}
 
-        return SubmitBulkCmd
+
+def __getattr__(name: str) -> object:
+    if name in _ELSEWHERE:
+        from importlib import import_module
+
+        return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

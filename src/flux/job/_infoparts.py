@@ -6,7 +6,6 @@ What is not known is not an error in a listing: it is an `EmptyObject`, which pr
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -175,10 +174,4 @@ def _reachable(uri: JobURI | str) -> str:
     """A URI to connect to: no ssh to this very host, where the socket is."""
     from flux.uri import JobURI
 
-    uri = JobURI(uri) if isinstance(uri, str) else uri
-    if uri.scheme == "ssh":
-        from socket import gethostname  # few lists ask for it
-
-        if uri.netloc == gethostname() and os.path.exists(uri.path):
-            return uri.local
-    return str(uri)
+    return (JobURI(uri) if isinstance(uri, str) else uri).nearest

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -170,3 +171,14 @@ class DirectiveParser:
         except ValueError as exc:
             raise ValueError(f"line {lineno}: {exc}") from None
         self.directives.append(Directive(plain, lineno))
+
+
+def _show(path: str) -> None:
+    with open(path, encoding="utf-8") as file:
+        for directive in DirectiveParser(file).directives:
+            print(directive)
+
+
+if __name__ == "__main__":
+    # ``flux python -m flux.job.directives FILE``: what a script's directives are read as.
+    _show(sys.argv[1])

@@ -83,6 +83,12 @@ class JobURI(URI):
         self._check()
         return f"local://{self.path}"
 
+    @property
+    def nearest(self) -> str:
+        """What to connect to: the local form, where the instance is on this host, and else as the text."""
+        here = self.scheme == "ssh" and self.netloc == socket.gethostname() and os.path.exists(self.path)
+        return self.local if here else str(self)
+
     def __str__(self) -> str:
         if self.force_local or "FLUX_URI_RESOLVE_LOCAL" in os.environ:
             return self.local

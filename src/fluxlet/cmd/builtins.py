@@ -27,6 +27,8 @@ GROUPS = (
 BUILTINS: dict[str, tuple[str, str, str]] = {
     "R": ("fluxlet.cmd.R:main", "other", "Create and manipulate resource sets"),
     "admin": ("flux.cli.commands.admin:main", "instance", "Commands for the administrator of an instance"),
+    "alloc": ("flux.cli.commands.alloc:main", "jobs", "Start an instance, and work in it"),
+    "batch": ("flux.cli.commands.batch:main", "jobs", "Submit a script that has an instance to itself"),
     "broker": ("fluxlet.cmd.broker:main", "", "Run one broker of a Flux instance"),
     "cancel": ("flux.cli.commands.cancel:main", "list", "Cancel jobs"),
     "completion": ("fluxlet.cmd.completion:main", "other", "Print the completion of a shell"),

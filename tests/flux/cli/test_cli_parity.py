@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from flux.cli.commands import (
+    alloc,
+    batch,
     cancel,
     hostlist,
     jobs,
@@ -37,7 +39,7 @@ for entry in CLI["R"]["subcommands"]["encode"]["options"]:
     arguments = {"--xml": "FILE", "--property": "NAME[:RANKS]"}
     entry["arg"] = arguments.get(entry["flags"][-1], entry["arg"])
 #: These are a plugin's, which there is not.
-for submits in ("run", "submit"):
+for submits in ("alloc", "batch", "run", "submit"):
     CLI[submits]["options"] = [
         option for option in CLI[submits]["options"] if not option["flags"][0].startswith("--resources-")
     ]
@@ -52,6 +54,8 @@ PARSERS = {
     "hostlist": hostlist.parser,
     "modprobe": modprobe.parser,
     "resource": resource.parser,
+    "alloc": alloc.parser,
+    "batch": batch.parser,
     "run": run.parser,
     "submit": submit.parser,
     "jobs": jobs.parser,

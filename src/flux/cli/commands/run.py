@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from functools import partial
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from flux.cli.argparse import FluxArgumentParser
 from flux.cli.run import RunCmd
 from flux.cli.tool import Failure, OutputClosed, end_by
 from flux.util import CLIMain
+
+if TYPE_CHECKING:
+    from flux.cli.alloc import AllocCmd
 
 #: For the manual.
 EXAMPLES = (
@@ -25,7 +28,8 @@ def parser() -> FluxArgumentParser:
     return RunCmd("run").get_parser()
 
 
-def _run(command: RunCmd, argv: list[str]) -> None:
+def run_attached(command: RunCmd | AllocCmd, argv: list[str]) -> NoReturn:
+    """Runs a command that attaches to a job."""
     try:
         status = command.main(command.parse(argv))
     except Failure as exc:
@@ -39,4 +43,4 @@ def _run(command: RunCmd, argv: list[str]) -> None:
 def main(argv: list[str]) -> NoReturn:
     """Runs the command, and ends the program with the exit code of the job."""
     command = RunCmd("run")
-    CLIMain(command.logger)(partial(_run, command, argv))
+    CLIMain(command.logger)(partial(run_attached, command, argv))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -42,8 +41,7 @@ class _Place:
         """What to connect to: not by ssh where there is no need to."""
         if self._uri is None:
             return None
-        here = self.host == socket.gethostname() and os.path.exists(self._uri.path)
-        return self._uri.local if self._local or here else str(self._uri)
+        return self._uri.local if self._local else self._uri.nearest
 
     def uri(self) -> JobURI:
         """The URI."""
