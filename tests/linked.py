@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from flux.constants import FLUX_POLLIN
+import flux
+from flux.constants import FLUX_POLLIN, FLUX_RPC_STREAMING
 from flux.message import Message
 from flux.reactor import Reactor
 from fluxlet.broker import local_server
@@ -105,6 +106,13 @@ class LinkedInstance:
         """Runs the brokers in a thread."""
         self._thread = threading.Thread(target=self.reactor.run)
         self._thread.start()
+
+    def settle(self) -> None:
+        """Waits for what modules do once they are loaded, which ends with the scheduler's word in the log."""
+        with flux.Flux(f"local://{self.directory}/local-0") as handle:
+            lines = handle.rpc("log.dmesg", {"follow": True}, flags=FLUX_RPC_STREAMING)
+            while " sched-simple " not in (line := lines.get_str() or "") or " ready: mode" not in line:
+                lines.reset()
 
     def stop(self) -> None:
         """Ends them."""

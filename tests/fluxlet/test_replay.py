@@ -143,6 +143,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     parents = PARENTS.get(name, ())
     instance = LinkedInstance(str(tmp_path), *parents, config=access)
     instance.start()
+    instance.settle()  # some of them read the log
     if name == "wire-stream-cancel":
         with flux.Flux(f"local://{tmp_path}/local-0") as handle:
             flux.kvs.put(handle, "wiretest", 1)  # somebody did, out of sight
