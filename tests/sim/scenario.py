@@ -17,6 +17,7 @@ from sim.world import Broken, Link, Node, World
 
 from flux.constants import FLUX_MSGFLAG_STREAMING, FLUX_NODEID_ANY, FLUX_NODEID_UPSTREAM
 from flux.message import Message
+from fluxlet.modules.barrier import BarrierService
 
 #: Seconds, in the simulated world, of trouble; and after that, of repair.
 _TROUBLE = 8.0
@@ -390,3 +391,8 @@ class Scenario:
                 open_requests = sum(map(len, peer.pending.values())) if peer is not None and peer.pending else 0
                 if open_requests:
                     node.fail(f"{open_requests} requests are kept that nobody waits for")
+            barriers = node.broker.modules["barrier"].instance
+            assert isinstance(barriers, BarrierService)
+            left = sorted({name for _, name in barriers.barriers} | {str(who) for who in barriers._of_sender})
+            if left:
+                node.fail(f"barriers are kept that are over: {left}")

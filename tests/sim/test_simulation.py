@@ -97,10 +97,10 @@ def deliver_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
 def leave_barriers_early(monkeypatch: pytest.MonkeyPatch) -> None:
     original = BarrierService._count
 
-    async def count(self: BarrierService, key: Any, barrier: Any, number: int) -> None:
+    def count(self: BarrierService, key: Any, barrier: Any, number: int) -> None:
         if barrier.nprocs > 2 and barrier.entered + number == barrier.nprocs - 1:
             number += 1
-        await original(self, key, barrier, number)
+        original(self, key, barrier, number)
 
     monkeypatch.setattr(BarrierService, "_count", count)
 

@@ -49,7 +49,7 @@ def entered(broker: BrokerThread) -> dict[str, int]:
 def nothing_left(broker: BrokerThread) -> bool:
     service = broker.broker.modules["barrier"].instance
     assert isinstance(service, BarrierService)
-    return broker.call(lambda: not (service.barriers or service._of_sender or service._announced))
+    return broker.call(lambda: not (service.barriers or service._of_sender))
 
 
 def test_all_are_released_by_the_last(broker_thread: BrokerThread, connect: Open) -> None:
