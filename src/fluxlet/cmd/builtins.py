@@ -56,6 +56,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "module-python-exec": ("fluxlet.cmd.module_python_exec:main", "", "Run a Python file as a broker module"),
     "overlay": ("flux.cli.commands.overlay:main", "instance", "Show how the brokers of an instance do"),
     "pgrep": ("flux.cli.commands.pgrep:main", "list", "Find jobs by name or id"),
+    "pstree": ("flux.cli.commands.pstree:main", "list", "Show jobs, and the jobs in them, as a tree"),
     "pkill": ("flux.cli.commands.pkill:main", "list", "Cancel jobs by name or id"),
     "post-job-event": ("flux.cli.commands.post_job_event:main", "list", "Post an event to the eventlog of a job"),
     "ping": ("flux.cli.commands.ping:main", "instance", "Measure round trips to a service"),

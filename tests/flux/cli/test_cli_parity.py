@@ -20,6 +20,7 @@ from flux.cli.commands import (
     pgrep,
     pkill,
     post_job_event,
+    pstree,
     queue,
     resource,
     run,
@@ -63,6 +64,7 @@ PARSERS = {
     "queue": queue.parser,
     "pgrep": pgrep.parser,
     "pkill": pkill.parser,
+    "pstree": pstree.parser,
     "post-job-event": post_job_event.parser,
 }
 
