@@ -25,6 +25,7 @@ MODULES = [
     "flux.cli.alloc",
     "flux.cli.argparse",
     "flux.cli.batch",
+    "flux.cli.bulksubmit",
     "flux.cli.run",
     "flux.cli.submit",
     "flux.compat36",

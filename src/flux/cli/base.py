@@ -51,14 +51,18 @@ class EnvFilterAction(argparse.Action):
 
 
 class BeginTimeAction(argparse.Action):
-    """``--begin-time=TIME``: a dependency on that time."""
+    """``--begin-time=TIME``: a dependency on that time, which is read now unless something is to be replaced in it."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        """Adds the dependency. Raises ValueError for what is no time."""
-        from flux.util import parse_datetime
+        """Keeps the time. Raises ValueError for what is none."""
+        setattr(namespace, self.dest, values if "{" in values else _begin_time(values))
 
-        when = parse_datetime(values).timestamp()
-        namespace.dependency = [*(namespace.dependency or ()), f"begin-time:{when}"]
+
+def _begin_time(text: str) -> float:
+    """Seconds since the epoch."""
+    from flux.util import parse_datetime
+
+    return parse_datetime(text).timestamp()
 
 
 class _Help(argparse.Action):
@@ -204,7 +208,11 @@ class MiniCmd:
             if value is not None:
                 jobspec.setattr(f"system.{name}", value)
         self._streams(args, jobspec)
-        jobspec.apply_options(_OnlyThese(args))
+        options = _OnlyThese(args)
+        if args.begin_time is not None:
+            when = args.begin_time if isinstance(args.begin_time, float) else _begin_time(args.begin_time)
+            options.dependency = [*(options.dependency or ()), f"begin-time:{when}"]
+        jobspec.apply_options(options)
         return jobspec
 
     def _streams(self, args: Any, jobspec: JobspecV1) -> None:
@@ -270,6 +278,8 @@ class _OnlyThese:
     """The options that `Jobspec.apply_options` is to see: the others have been dealt with."""
 
     _NAMES = ("env", "rlimit", "signal", "taskmap", "dependency", "requires", "setopt", "setattr", "add_file")
+
+    dependency: list[str] | None
 
     def __init__(self, args: Any) -> None:
         for name in self._NAMES:
@@ -381,6 +391,7 @@ _ELSEWHERE = {
     "BatchAllocCmd": "flux.cli.nest",
     "ConfAction": "flux.cli.nest",
     "SubmitBulkCmd": "flux.cli.bulk",
+    "Xcmd": "flux.cli.xcmd",
 }
 
 

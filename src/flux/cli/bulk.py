@@ -6,52 +6,29 @@ are left as they are: ``{{id}}`` is for the job's shell to replace.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flux.cli.base import SubmitBaseCmd
+from flux.cli.xcmd import Variant, Xcmd, mentions_id, replaced
 from flux.job.JobID import JobID
 from flux.job.submit import SubmitFuture
 
 if TYPE_CHECKING:
     from flux.progress import ProgressBar
 
-#: What ``{cc}`` is replaced in, besides the command.
-_MUTABLE = (
-    *("queue", "bank", "ntasks", "nodes", "cores_per_task", "gpus_per_task", "cores", "tasks_per_node"),
-    *("tasks_per_core", "gpus_per_node", "time_limit", "env", "urgency", "setopt", "setattr", "job_name", "input"),
-    *("output", "error", "log", "log_stderr", "dependency", "taskmap", "requires", "wait_event", "cwd", "flags"),
-    *("signal", "rlimit", "add_file"),
-)
 #: Submissions that have been sent and not been answered.
 WINDOW = 500
 #: Seconds between two drawings of the bar.
 _REDRAW = 0.1
-_CC = re.compile(r"(?<!\{)\{cc\}(?!\})")
+#: What has no part in a jobspec.
+_OUTSIDE = ("command", "urgency", "flags", "log", "log_stderr", "wait_event", "cc", "bcc")
 
 LOGGER = logging.getLogger("flux")
-
-
-def replaced(value: Any, cc: str) -> Any:
-    """A value of an option, or the words of a command, for one of the jobs."""
-    if isinstance(value, str):
-        return _CC.sub(cc, value)
-    if isinstance(value, list):
-        return [replaced(item, cc) for item in value]
-    return value
-
-
-def mentions_id(value: Any) -> bool:
-    """Whether ``{cc}`` is in the value of an option, or in the words of a command."""
-    if isinstance(value, str):
-        return _CC.search(value) is not None
-    return isinstance(value, list) and any(mentions_id(item) for item in value)
 
 
 class SubmitBulkCmd(SubmitBaseCmd):
@@ -75,6 +52,7 @@ class SubmitBulkCmd(SubmitBaseCmd):
         self._more: Iterator[None] = iter(())
         self._begun = 0.0
         self._submitted = 0
+        self._last: tuple[Any, dict[str, Any], Any, dict[str, str]] | None = None
 
     @staticmethod
     def cc_list(args: Any) -> Sequence[str]:
@@ -178,49 +156,64 @@ class SubmitBulkCmd(SubmitBaseCmd):
 
     def submit_async_with_cc(self, args: Any, cclist: Sequence[str] | None = None) -> None:
         """Submits a job for each of some ids: the first WINDOW now, each of the others when one has been answered."""
-        self._more = self._submissions(args, self.cc_list(args) if cclist is None else cclist)
-        for _ in itertools.islice(self._more, WINDOW):
+        self._submit_all(self._submissions(args, self.cc_list(args) if cclist is None else cclist))
+
+    def _submit_all(self, submissions: Iterator[None]) -> None:
+        self._more = submissions
+        for _ in itertools.islice(submissions, WINDOW):
             pass
 
     def _submissions(self, args: Any, ids: Sequence[str]) -> Iterator[None]:
         """Submits one after the other."""
-        differ = any(mentions_id(value) for value in (*[getattr(args, name) for name in _MUTABLE], args.command))
-        jobspec: Any = None
-        environment: dict[str, str] = {}
+        changing = self._mentioning(args) if any(ids) else {}
         for cc in ids:
-            mine = self._for_id(args, cc) if differ and cc else args
-            label = f"cc={cc}: " if cc else ""
-            if differ or jobspec is None:
-                # Where no option says otherwise, one does for all ids: submitting it does not change it.
-                jobspec = self.jobspec_create(mine)
-                environment = jobspec.environment
+            mine = Variant(args, {name: replaced(value, cc) for name, value in changing.items()}) if changing else args
+            jobspec, environment = self._jobspec(mine)
             if args.cc and cc:
                 jobspec.environment = {**environment, "FLUX_JOB_CC": cc}
             future = self.submit_async(mine, jobspec)
             if future is not None:
-                future.then(self._answered, mine, label)
+                future.then(self._answered, mine, f"cc={cc}: " if cc else "")
             yield
+
+    @staticmethod
+    def _mentioning(args: Any) -> dict[str, Any]:
+        """The options, and perhaps the command, that ``{cc}`` is in."""
+        names = [name for name in Xcmd.mutable_args if name not in ("cc", "bcc")]
+        return {name: value for name in (*names, "command") if mentions_id(value := getattr(args, name))}
+
+    def _jobspec(self, args: Any) -> tuple[Any, dict[str, str]]:
+        """The jobspec that options stand for, and its environment.
+
+        Where only the command differs it is the last one, with another: submitting a jobspec does not change it.
+        """
+        base, changes = (args.base, args.changes) if isinstance(args, Variant) else (args, {})
+        changes = {name: value for name, value in changes.items() if name not in _OUTSIDE}
+        if self._last is None or self._last[0] is not base or self._last[1] != changes:
+            jobspec = self.jobspec_create(args)
+            self._last = base, changes, jobspec, jobspec.environment
+            return jobspec, jobspec.environment
+        _, _, jobspec, environment = self._last
+        jobspec.tasks[0]["command"] = args.command
+        jobspec.environment = environment
+        return jobspec, environment
 
     def _answered(self, future: SubmitFuture, args: Any, label: str) -> None:
         next(self._more, None)
         self.submit_cb(future, args, label)
 
-    @staticmethod
-    def _for_id(args: Any, cc: str) -> Any:
-        mine = copy.copy(args)
-        for name in _MUTABLE:
-            setattr(mine, name, replaced(getattr(args, name), cc))
-        mine.command = replaced(args.command, cc)
-        return mine
-
     def main(self, args: Any) -> int:
         """Runs the command; its exit code."""
         self._check_input(args)
         ids = self.cc_list(args)
+        return self._run(args, self._submissions(args, ids), len(ids))
+
+    def _run(self, args: Any, submissions: Iterator[None], total: int) -> int:
+        """Submits jobs, and follows them; the exit code."""
         if not args.dry_run:
-            self.progress_start(args, len(ids))
+            self.progress_start(args, total)
             self.watcher_start(args)
-        self.submit_async_with_cc(args, ids)
+        self._submit_all(submissions)
         self.handle().reactor_run()
         if self._watcher is not None:
             self._watcher.stop()

@@ -13,10 +13,12 @@ import pytest
 from flux.cli.commands import (
     alloc,
     batch,
+    bulksubmit,
     cancel,
     hostlist,
     jobs,
     modprobe,
+    multi_prog,
     pgrep,
     pkill,
     post_job_event,
@@ -25,7 +27,9 @@ from flux.cli.commands import (
     resource,
     run,
     submit,
+    update,
     uri,
+    watch,
 )
 from flux.cli.options import Command
 from flux.uri import FluxURIResolver
@@ -40,7 +44,7 @@ for entry in CLI["R"]["subcommands"]["encode"]["options"]:
     arguments = {"--xml": "FILE", "--property": "NAME[:RANKS]"}
     entry["arg"] = arguments.get(entry["flags"][-1], entry["arg"])
 #: These are a plugin's, which there is not.
-for submits in ("alloc", "batch", "run", "submit"):
+for submits in ("alloc", "batch", "run", "submit", "bulksubmit"):
     CLI[submits]["options"] = [
         option for option in CLI[submits]["options"] if not option["flags"][0].startswith("--resources-")
     ]
@@ -59,6 +63,10 @@ PARSERS = {
     "batch": batch.parser,
     "run": run.parser,
     "submit": submit.parser,
+    "bulksubmit": bulksubmit.parser,
+    "multi-prog": multi_prog.parser,
+    "update": update.parser,
+    "watch": watch.parser,
     "jobs": jobs.parser,
     "cancel": cancel.parser,
     "queue": queue.parser,

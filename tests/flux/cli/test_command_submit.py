@@ -14,7 +14,7 @@ from goldens import BIN, VECTORS, Golden, GoldenInstance, Player, goldens
 
 DRY = json.loads((VECTORS / "cli-dryrun.json").read_text())
 #: Commands that there are.
-COMMANDS = ("flux submit", "flux run", "flux batch", "flux alloc")
+COMMANDS = ("flux submit", "flux run", "flux bulksubmit", "flux watch", "flux batch", "flux alloc", "printf")
 #: Options that there are not.
 NOT_YET = ("--resources-shape",)
 #: The job may have ended before its exec eventlog is read: then there is more to tell of.
