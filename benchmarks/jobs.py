@@ -9,6 +9,7 @@ import json
 import math
 import os
 import statistics
+import subprocess
 import sys
 import time
 
@@ -195,6 +196,35 @@ def job_submit(count=1000):
     return {"sync_per_second": sync, "sync_broker_us": sync_cpu, "per_second": bulk, "broker_us": bulk_cpu}
 
 
+def command_time(words):
+    """Seconds that a command takes, and seconds of its CPU time."""
+    start, before = time.perf_counter(), os.times()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - start, used
+
+
+def job_bulksubmit(count=2000, one_by_one=10):
+    """`flux bulksubmit` of held jobs, start and all, beside a `flux submit` for each."""
+    options = ["--quiet", "--urgency=hold"]
+    inputs = [str(number) for number in range(count)]
+    command_time(["flux", "submit", *options, "true"])
+    single = min(command_time(["flux", "submit", *options, "true"])[0] for _ in range(one_by_one))
+    took, cpu = min(command_time(["flux", "bulksubmit", *options, "true", "{}", ":::", *inputs]) for _ in range(3))
+    named, named_cpu = min(
+        command_time(["flux", "bulksubmit", *options, "--job-name=j{}", "true", ":::", *inputs]) for _ in range(3)
+    )
+    return {
+        "per_second": count / took,
+        "cpu_us": cpu / count * 1e6,
+        "options_differ_per_second": count / named,
+        "options_differ_cpu_us": named_cpu / count * 1e6,
+        "single_ms": single * 1e3,
+        "times_single": count / took * single,
+    }
+
+
 def database_mb(handle):
     """What has been stored, in MB."""
     return handle.rpc("content-sqlite.stats-get").get()["dbfile_size"] / 1e6
@@ -239,7 +269,9 @@ def job_list(count=4000):
 
 SCENARIOS = {
     function.__name__: function
-    for function in (job_latency, job_executor, job_following, job_submit, job_submit_client, job_list)
+    for function in (
+        *(job_latency, job_executor, job_following, job_submit, job_submit_client, job_bulksubmit, job_list),
+    )
 }
 
 

@@ -111,6 +111,13 @@ consumed b
 consumed c
 consumer COMPLETED
 """,
+    "jobs_watch": """\
+1: 1 squared is 1
+2: 2 squared is 4
+3: 3 squared is 9
+4: (no) four!
+the worst exit code: 4
+""",
     "ticker": """\
 ticker.tick {'number': 1}
 ticker.tick {'number': 2}

@@ -19,12 +19,17 @@ from typing import Any
 
 
 class ElapsedTime(float):
-    """Seconds, formatted as a float, with the same span as a timedelta in `dt`."""
+    """Seconds, formatted as a float, with the same span as a timedelta in `dt`, and for people in `hms`."""
 
     @property
     def dt(self) -> timedelta:
         """The span as a timedelta: ``{elapsed.dt}`` in a format shows ``0:01:30``."""
         return timedelta(seconds=float(self))
+
+    @property
+    def hms(self) -> str:
+        """The span in whole seconds: ``0:01:30``."""
+        return str(timedelta(seconds=int(self)))
 
 
 class Bottombar:

@@ -52,6 +52,7 @@ class SubmitBulkCmd(SubmitBaseCmd):
         self._more: Iterator[None] = iter(())
         self._begun = 0.0
         self._submitted = 0
+        self._sent = False
         self._last: tuple[Any, dict[str, Any], Any, dict[str, str]] | None = None
 
     @staticmethod
@@ -121,32 +122,46 @@ class SubmitBulkCmd(SubmitBaseCmd):
             LOGGER.warning("stdout is not a tty. Ignoring --progress option")
             args.progress = args.jps = False
         if args.progress and self._waits_for(args) is None:
-            after = " {percent:5.1f}% {jps:4.1f} job/s" if args.jps else " {percent:5.1f}% {elapsed.dt}"
+            after = " {percent:5.1f}% {jps:4.1f} job/s" if args.jps else " {percent:5.1f}% {elapsed.hms}"
             before = f"Submitting {total} jobs: "
             from flux.progress import ProgressBar
 
             self._bar = ProgressBar(total=total, before=before, after=after, autostop=True, jps=0.0)
             self._bar.start()
 
+    def _expect(self, more: int) -> None:
+        """Tells the bar of jobs, if there is one, that there will be `more` of them, or that there will not."""
+        if self._watcher is not None and self._watcher.progress is not None:
+            self._watcher.progress.expect(more)
+
     def progress_update(self, jobinfo: Any = None, submit: bool = False, submit_failed: bool = False) -> None:
         """One more job was submitted, or refused."""
         self._submitted += submit or submit_failed
+        if submit_failed:
+            self._expect(-1)
         bar = self._bar
         if bar is not None:
             bar.count += 1
             if bar.count >= bar.total or bar.is_stale(_REDRAW):
                 bar.update(advance=0, jps=self.jobs_per_sec())
 
+    def _files(self, args: Any) -> tuple[TextIO, TextIO]:
+        """Where the output of a job goes, and what is said of it."""
+        stdout = self.openlog(args.log) if args.log else sys.stdout
+        return stdout, self.openlog(args.log_stderr) if args.log_stderr else stdout if args.log else sys.stderr
+
+    def _refused(self, args: Any, text: str) -> None:
+        print(text, file=self._files(args)[1], flush=True)
+        self.exitcode = max(self.exitcode, 1)
+        self.progress_update(submit_failed=True)
+
     def submit_cb(self, future: SubmitFuture, args: Any, label: str = "") -> None:
         """A submission was answered."""
-        stdout = self.openlog(args.log) if args.log else sys.stdout
-        stderr = self.openlog(args.log_stderr) if args.log_stderr else stdout if args.log else sys.stderr
+        stdout, stderr = self._files(args)
         try:
             jobid: JobID = future.get_id()
         except OSError as exc:
-            print(f"{label}{exc}", file=stderr, flush=True)
-            self.exitcode = max(self.exitcode, 1)
-            self.progress_update(submit_failed=True)
+            self._refused(args, f"{label}{exc}")
             return
         if not args.quiet:
             print(jobid, file=stdout, flush=True)
@@ -164,17 +179,29 @@ class SubmitBulkCmd(SubmitBaseCmd):
             pass
 
     def _submissions(self, args: Any, ids: Sequence[str]) -> Iterator[None]:
-        """Submits one after the other."""
+        """Submits one after the other. Raises what is wrong with the options of the first job of all."""
         changing = self._mentioning(args) if any(ids) else {}
         for cc in ids:
             mine = Variant(args, {name: replaced(value, cc) for name, value in changing.items()}) if changing else args
-            jobspec, environment = self._jobspec(mine)
-            if args.cc and cc:
-                jobspec.environment = {**environment, "FLUX_JOB_CC": cc}
-            future = self.submit_async(mine, jobspec)
+            label = f"cc={cc}: " if cc else ""
+            try:
+                future = self._submission(mine, cc if args.cc else "")
+            except ValueError as exc:
+                if not self._sent:
+                    raise
+                # Others have been submitted: this one is as one that was refused.
+                self._refused(mine, f"{label}{exc}")
+                continue
+            self._sent = True
             if future is not None:
-                future.then(self._answered, mine, f"cc={cc}: " if cc else "")
+                future.then(self._answered, mine, label)
             yield
+
+    def _submission(self, args: Any, cc: str) -> SubmitFuture | None:
+        jobspec, environment = self._jobspec(args)
+        if cc:
+            jobspec.environment = {**environment, "FLUX_JOB_CC": cc}
+        return self.submit_async(args, jobspec)
 
     @staticmethod
     def _mentioning(args: Any) -> dict[str, Any]:
@@ -183,7 +210,7 @@ class SubmitBulkCmd(SubmitBaseCmd):
         return {name: value for name in (*names, "command") if mentions_id(value := getattr(args, name))}
 
     def _jobspec(self, args: Any) -> tuple[Any, dict[str, str]]:
-        """The jobspec that options stand for, and its environment.
+        """The jobspec that options stand for, and its environment. Raises ValueError for what is wrong with them.
 
         Where only the command differs it is the last one, with another: submitting a jobspec does not change it.
         """
@@ -213,6 +240,7 @@ class SubmitBulkCmd(SubmitBaseCmd):
         if not args.dry_run:
             self.progress_start(args, total)
             self.watcher_start(args)
+            self._expect(total)
         self._submit_all(submissions)
         self.handle().reactor_run()
         if self._watcher is not None:

@@ -18,6 +18,8 @@ from typing import Any
 _CC = re.compile(r"(?<!\{)\{cc(?:!([rsa]))?(?::([^{}]*))?\}(?!\})")
 #: Two braces that close, the last ones of several: the first may be that of a field.
 _OPENING, _CLOSING = re.compile(r"\{\{"), re.compile(r"\}\}(?!\})")
+#: A field of the only input, which need not be numbered.
+_UNNUMBERED = re.compile(r"\{(?=[.!:}])")
 #: A word that is one field and nothing else.
 _FIELD = re.compile(r"\{[^{}]*\}")
 
@@ -64,15 +66,18 @@ def mentions_id(value: Any) -> bool:
 
 
 class _Id:
-    """A field that stays as it is."""
+    """A field that stays as it is, or that nothing takes the place of."""
+
+    def __init__(self, stays: bool) -> None:
+        self._stays = stays
 
     def __format__(self, spec: str) -> str:
-        return f"{{cc:{spec}}}" if spec else "{cc}"
+        return "" if not self._stays else f"{{cc:{spec}}}" if spec else "{cc}"
 
 
 def cc_field(args: Any) -> object:
     """What stands for ``{cc}`` while inputs are replaced: itself where there are ids, else nothing."""
-    return _Id() if args.cc or args.bcc else ""
+    return _Id(bool(args.cc or args.bcc))
 
 
 # By inputs.
@@ -184,6 +189,9 @@ class Xcmd(Variant):
         def __str__(self) -> str:
             return self._text
 
+        def __repr__(self) -> str:
+            return repr(self._text)
+
         def __format__(self, spec: str) -> str:
             return format(self._text, spec)
 
@@ -265,6 +273,8 @@ class _Replacing:
         if "{" not in text and "}" not in text:
             return [text]
         kept = Xcmd.preserve_mustache(text)
+        if len(self._fields) == 1:
+            kept = _UNNUMBERED.sub("{0", kept)
         self._lists.clear()
         result = kept.format(*self._fields, **self._names)
         if self._lists and _FIELD.fullmatch(kept):

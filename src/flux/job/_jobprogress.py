@@ -8,10 +8,10 @@ from typing import Any
 
 from flux.core.handle import Flux
 from flux.eventlog import EventLogEvent
-from flux.job._names import INACTIVE
+from flux.job._names import CLEANUP, INACTIVE, RUN
 from flux.job.info import JobInfo
 from flux.job.JobID import JobID
-from flux.progress import ProgressBar
+from flux.progress import ElapsedTime, ProgressBar
 
 
 class JobStatus:
@@ -64,13 +64,15 @@ class JobProgressBar(ProgressBar):
             f"{label}:{{{name}:>{counter_width}}}"
             for label, name in (("PD", "pending"), ("R", "running"), ("CD", "complete"), ("F", "failed"))
         )
-        after = " {percent:5.1f}% {jps:4.1f} job/s" if jps else " {percent:5.1f}% {elapsed.dt}"
+        after = " {percent:5.1f}% {jps:4.1f} job/s" if jps else " {percent:5.1f}% {elapsed.hms}"
         super().__init__(
             total=0, before=f"{counters} ", after=after, pending=0, running=0, complete=0, failed=0, jps=0.0
         )
         self.flux_handle = flux_handle
         self._jobs: dict[int, JobStatus] = {}
         self._begun = starttime
+        self._earlier = 0.0  # seconds from then to the start of the bar
+        self._expected = 0
         self._interval = update_interval
         self._timer = flux_handle.timer_watcher_create(update_interval, self._tick, repeat=update_interval)
 
@@ -78,10 +80,24 @@ class JobProgressBar(ProgressBar):
         """Shows it, and keeps it up to date while the reactor runs; returns self."""
         if self._begun is None:
             self._begun = time.time()
+        self._earlier = max(time.time() - self._begun, 0.0)
         super().start()
         self._timer.start()
         self._timer.unref()
         return self
+
+    @property
+    def elapsed(self) -> ElapsedTime:
+        """Seconds since `starttime`, until the bar is stopped."""
+        return ElapsedTime(self._earlier + super().elapsed)
+
+    @property
+    def percent(self) -> float:
+        """Part of the jobs that is done; nothing is before there are any."""
+        return super().percent if self.total else 0.0
+
+    def _done(self) -> float:
+        return super()._done() if self.total else 0.0
 
     def stop(self) -> None:
         """Leaves the last state of it on the screen."""
@@ -108,11 +124,24 @@ class JobProgressBar(ProgressBar):
     def _add(self, **changes: int) -> None:
         self._values.update({name: self._values[name] + change for name, change in changes.items()})
 
+    def expect(self, more: int) -> None:
+        """There will be `more` jobs than have been expected (less, if negative): the bar is not full before them."""
+        self._expected += more
+        self.total = max(self._expected, len(self._jobs))
+
     def add_job(self, job: JobInfo) -> None:
-        """Counts a job."""
-        if job.id not in self._jobs:
-            self._jobs[job.id] = JobStatus(job)
-            self.total += 1
+        """Counts a job, as what its state says it is."""
+        if job.id in self._jobs:
+            return
+        status = self._jobs[job.id] = JobStatus(job)
+        self.expect(0)
+        if not status.active:
+            self.count += 1
+            self._add(**{"complete" if job.result == "COMPLETED" else "failed": 1})
+        elif job.state_id in (RUN, CLEANUP):
+            status.add_event("alloc")
+            self._add(running=1)
+        else:
             self._add(pending=1)
 
     def add_jobs(self, *jobs: JobInfo) -> None:
@@ -123,6 +152,8 @@ class JobProgressBar(ProgressBar):
     def process_event(self, jobid: int, event: EventLogEvent | None = None) -> None:
         """Takes in an event of a job; None: the end of its eventlog."""
         job = self._jobs[JobID(jobid)]
+        if not job.active:
+            return
         name = "clean" if event is None else event.name
         known = job.has_event(name)
         job.add_event(name)

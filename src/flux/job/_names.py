@@ -10,6 +10,7 @@ import sys
 from flux.core.job_names import RESULTS, STATES, UNKNOWN
 
 PENDING = 14
+RUN, CLEANUP = 16, 32
 INACTIVE = 64
 
 _STATE_PICTURES = {1: "🎁", 2: "🛑", 4: "🚦", 8: "📅", 16: "🏃", 32: "🗑", 64: "💀"}

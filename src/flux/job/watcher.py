@@ -157,7 +157,7 @@ class JobWatcher:
         self.output_callback = output_callback
         self.exitcode = 0
         self.progress = JobProgressBar(flux_handle, starttime, jps) if progress else None
-        self._t0: float | None = starttime
+        self._t0: float | None = None  # the earliest submission: what times are relative to
         self._watched: list[JobWatcher.JobWatchStatus] = []
         self._started = False
         if jobs is not None:

@@ -6,6 +6,7 @@ Each line of the file says which tasks run a command: ``0-1 ./first %t``, ``* ./
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shlex
@@ -17,6 +18,9 @@ from typing import Any, NamedTuple, NoReturn
 from flux.cli.argparse import FluxArgumentParser
 from flux.idset import IDset
 from flux.util import CLIMain
+
+#: Exit codes of a command that cannot be run, as of a shell.
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 LOGGER = logging.getLogger("flux-multi-prog")
 
@@ -108,8 +112,11 @@ def _multi_prog(args: Any) -> None:
             print(f"{one}: {' '.join(programs.command(one))}")
         return
     command = programs.command(rank)
-    sys.stdout.flush()
-    os.execvp(command[0], command)
+    try:
+        os.execvp(command[0], command)
+    except OSError as exc:
+        LOGGER.error(f"{command[0]}: {exc.strerror}")
+        sys.exit(_NOT_FOUND if exc.errno == errno.ENOENT else _NOT_EXECUTABLE)
 
 
 def _run(argv: list[str]) -> None:
