@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
-from flux.constants import FLUX_POLLIN, FLUX_RPC_STREAMING
+from flux.constants import FLUX_POLLIN
 from flux.core.handle import Flux
 from flux.rpc import RPC
 
 if TYPE_CHECKING:
     from flux.cli.attach import Attach
+    from flux.cli.attach_terminal import Terminal
 
 _SIZE = 65536
 
@@ -32,7 +32,7 @@ class Input:
         self._ranks = attach.options.stdin_ranks
         self._watcher: Any = None
         self._sent = False
-        self._terminal: _Terminal | None = None
+        self._terminal: Terminal | None = None
 
     def start(self) -> None:
         """Reads standard input from now on; one that is closed is none."""
@@ -135,76 +135,7 @@ class Input:
             if not captured:
                 self._attach.fail("Cannot connect to pty in readonly mode")
             return
-        self._terminal = _Terminal(self._attach.handle, f"{self.service}.{name}", self.leader)
+        from flux.cli.attach_terminal import Terminal  # few jobs have one
+
+        self._terminal = Terminal(self._attach.handle, f"{self.service}.{name}", self.leader)
         self._terminal.start()
-
-
-class _Terminal:
-    """The user's terminal, connected to one of the job's."""
-
-    def __init__(self, handle: Flux, topic: str, rank: int) -> None:
-        self._handle = handle
-        self._topic = topic
-        self._rank = rank
-        self._saved: list[Any] | None = None
-        self._watcher: Any = None
-        self._rpc: RPC | None = None
-
-    def start(self) -> None:
-        """Connects."""
-        payload = {"type": "attach", "mode": "rw", "winsize": self._size()}
-        self._rpc = self._handle.rpc(self._topic, payload, self._rank, FLUX_RPC_STREAMING)
-        self._rpc.then(self._heard)
-        if sys.stdin.isatty():
-            import termios
-            import tty
-
-            self._saved = termios.tcgetattr(0)
-            tty.setraw(0)
-        self._watcher = self._handle.fd_watcher_create(0, self._typed, FLUX_POLLIN)
-        self._watcher.start()
-        self._watcher.unref()
-
-    def stop(self) -> None:
-        """Disconnects, and leaves the user's terminal as it was."""
-        if self._watcher is not None:
-            self._watcher.destroy()
-            self._watcher = None
-        if self._saved is not None:
-            import termios
-
-            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
-            self._saved = None
-
-    @staticmethod
-    def _size() -> dict[str, int]:
-        from shutil import get_terminal_size
-
-        size = get_terminal_size((80, 25))
-        return {"rows": size.lines, "cols": size.columns}
-
-    def _typed(self, handle: Flux, watcher: Any, fd: int, revents: int, args: Any) -> None:
-        data = os.read(0, _SIZE)
-        if not data:
-            self.stop()
-            return
-        text = data.decode("utf-8", "replace")
-        handle.rpc(self._topic, {"type": "data", "data": text}, self._rank)
-
-    def _heard(self, rpc: RPC) -> None:
-        try:
-            message = rpc.get()
-        except OSError:
-            self.stop()  # the session has ended
-            return
-        rpc.reset()
-        if message["type"] == "data":
-            data = message["data"]
-            if message.get("encoding") == "base64":
-                from base64 import b64decode
-
-                os.write(1, b64decode(data))
-            else:
-                os.write(1, data.encode("utf-8", "surrogateescape"))
-        elif message["type"] == "exit":
-            self.stop()
