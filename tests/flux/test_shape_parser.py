@@ -37,6 +37,7 @@ def test_shape(case: dict[str, Any]) -> None:
         ("a{b:{c", "Unclosed brace in position 4"),
         ("a]", "Invalid token ']' at position 1"),
         ("[a", "Unclosed bracket in position 0"),
+        ("a/[", "Unclosed bracket in position 2"),
         ("/a", "Invalid token '/' at position 0"),
         ("/".join(["a"] * 200), "more than 100 levels in"),
         ("a{b:" + "[" * 200, "more than 100 levels in"),

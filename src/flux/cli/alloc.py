@@ -41,6 +41,7 @@ class AllocCmd(BatchAllocCmd):
         """The resources and the command."""
         from flux.job.Jobspec import JobspecV1
 
+        self.init_common(args)
         # Accepted as those of flux batch, but streams are those of the terminal.
         args.input = args.output = args.error = None
         if args.bg and not args.COMMAND:
@@ -50,6 +51,7 @@ class AllocCmd(BatchAllocCmd):
             jobspec.setattr_shell_option("pty.capture", 1)
         elif sys.stdin.isatty():
             jobspec.setattr_shell_option("pty.interactive", 1)
+        self.update_jobspec_common(args, jobspec)
         return jobspec
 
     @staticmethod

@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flux.cli.argparse import FluxArgumentParser
+from flux.cli.option_actions import BeginTimeAction, EnvFileAction, EnvFilterAction, HelpAction, begin_time
 
 if TYPE_CHECKING:
+    from flux.cli.plugin import CLIPluginRegistry
     from flux.core.handle import Flux
     from flux.job.Jobspec import Jobspec, JobspecV1
     from flux.job.submit import SubmitFuture
@@ -32,47 +34,6 @@ __all__ = [
 
 _URGENCIES = {"default": 16, "hold": 0, "expedite": 31}
 _FLAGS = ("debug", "waitable", "novalidate")
-
-
-class EnvFileAction(argparse.Action):
-    """``--env-file=FILE``: the rule ``^FILE`` of ``--env``."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        """Adds the rule."""
-        namespace.env = [*(namespace.env or ()), f"^{values}"]
-
-
-class EnvFilterAction(argparse.Action):
-    """``--env-remove=PATTERN``: the rule ``-PATTERN`` of ``--env``."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        """Adds the rule."""
-        namespace.env = [*(namespace.env or ()), f"-{values}"]
-
-
-class BeginTimeAction(argparse.Action):
-    """``--begin-time=TIME``: a dependency on that time, which is read now unless something is to be replaced in it."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        """Keeps the time. Raises ValueError for what is none."""
-        setattr(namespace, self.dest, values if "{" in values else _begin_time(values))
-
-
-def _begin_time(text: str) -> float:
-    """Seconds since the epoch."""
-    from flux.util import parse_datetime
-
-    return parse_datetime(text).timestamp()
-
-
-class _Help(argparse.Action):
-    """``--help[=TOPIC]``."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        if values is not None:
-            raise ValueError(f"--help: no such option {values}")
-        parser.print_help()
-        parser.exit()
 
 
 def whole(option: str, value: Any) -> int | None:
@@ -102,6 +63,7 @@ class MiniCmd:
         self.progname = prog
         self.logger = logging.getLogger(f"flux-{prog}")
         self.parser: FluxArgumentParser = self.create_parser(prog, usage, description, exclude_io)
+        self._plugins: CLIPluginRegistry | None = None
 
     @staticmethod
     def create_parser(
@@ -121,7 +83,7 @@ class MiniCmd:
         )
         add = parser.add_argument
         if add_help:
-            add("--help", action=_Help, nargs="?", metavar="TOPIC", help="Show this help, or that of an option")
+            add("--help", action=HelpAction, nargs="?", metavar="TOPIC", help="Show this help, or that of an option")
         add("-B", "--bank", metavar="BANK", help="Submit a job to a specific named bank")
         add("-q", "--queue", metavar="NAME", help="Submit a job to a specific named queue")
         add("-t", "--time-limit", metavar="MIN|FSD", help="Time limit in minutes when no units provided, else FSD")
@@ -167,16 +129,32 @@ class MiniCmd:
         return parser
 
     def get_parser(self) -> FluxArgumentParser:
-        """The options."""
+        """The options, with those of plugins."""
+        if self._plugins is None:
+            from flux.cli.plugin import CLIPluginRegistry
+
+            # Only now: no plugin may have an option that a command has.
+            self._plugins = CLIPluginRegistry(self.progname)
+            self._plugins.add_to(self.parser)
         return self.parser
+
+    @property
+    def plugins(self) -> CLIPluginRegistry:
+        """The plugins of this command. Raises ImportError for one that cannot be loaded."""
+        self.get_parser()
+        assert self._plugins is not None
+        return self._plugins
 
     def parse(self, argv: Sequence[str]) -> Any:
         """The options of a command line."""
-        args = self.parser.parse_args(list(argv))
+        args = self.get_parser().parse_args(list(argv))
+        if getattr(args, "help", None) is not None:
+            self.plugins.print_help(args.help)
+            sys.exit(0)
         if any(uri.startswith("after:") for uri in args.dependency or ()):
             print("dependency scheme 'after' is deprecated, use 'afterstart'", file=sys.stderr)
         if args.list_plugins:
-            print("no plugins")
+            self.plugins.print_plugins()
             sys.exit(0)
         return args
 
@@ -200,6 +178,7 @@ class MiniCmd:
 
     def jobspec_create(self, args: Any) -> JobspecV1:
         """The jobspec that the options stand for. Raises ValueError, with the option's name."""
+        self.plugins.preinit(args)
         jobspec = self.init_jobspec(args)
         jobspec.cwd = args.cwd if args.cwd is not None else os.getcwd()
         if args.time_limit is not None:
@@ -210,9 +189,11 @@ class MiniCmd:
         self._streams(args, jobspec)
         options = _OnlyThese(args)
         if args.begin_time is not None:
-            when = args.begin_time if isinstance(args.begin_time, float) else _begin_time(args.begin_time)
+            when = args.begin_time if isinstance(args.begin_time, float) else begin_time(args.begin_time)
             options.dependency = [*(options.dependency or ()), f"begin-time:{when}"]
         jobspec.apply_options(options)
+        self.plugins.modify_jobspec(args, jobspec)
+        self.plugins.validate(jobspec)
         return jobspec
 
     def _streams(self, args: Any, jobspec: JobspecV1) -> None:

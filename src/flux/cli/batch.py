@@ -59,11 +59,11 @@ class BatchCmd(BatchAllocCmd):
         for directive in directives:
             if directive.action == "SETARGS":
                 self._set_args(args, name, directive.lineno, directive.args)
-        return _without_dashes(self.parser.parse_args(list(self._words), args))
+        return _without_dashes(self.get_parser().parse_args(list(self._words), args))
 
     def _set_args(self, args: argparse.Namespace, name: str, lineno: int, words: list[str]) -> None:
         try:
-            self.parser.parse_args(words, args)
+            self.get_parser().parse_args(words, args)
             if args.SCRIPT:
                 # It would be taken for the name of the script.
                 self.parser.error(f"unrecognized arguments: {' '.join(args.SCRIPT)}")
@@ -109,11 +109,13 @@ class BatchCmd(BatchAllocCmd):
         """The resources and the script. Raises ValueError for a script that does not say what is to run it."""
         from flux.job.Jobspec import JobspecV1
 
+        self.init_common(args)
         if args.output is None:
             args.output = "flux-{{id}}.out"
         jobspec: JobspecV1 = JobspecV1.from_batch_command(
             args.script, args.script_name, args.script_args, **self.layout(args)
         )
+        self.update_jobspec_common(args, jobspec)
         return jobspec
 
     def main(self, args: Any) -> int:

@@ -213,10 +213,12 @@ class SubmitBulkCmd(SubmitBaseCmd):
         """The jobspec that options stand for, and its environment. Raises ValueError for what is wrong with them.
 
         Where only the command differs it is the last one, with another: submitting a jobspec does not change it.
+        Plugins of others may want to see each.
         """
         base, changes = (args.base, args.changes) if isinstance(args, Variant) else (args, {})
         changes = {name: value for name, value in changes.items() if name not in _OUTSIDE}
-        if self._last is None or self._last[0] is not base or self._last[1] != changes:
+        same = self._last is not None and self._last[0] is base and self._last[1] == changes
+        if self._last is None or not same or self.plugins.foreign:
             jobspec = self.jobspec_create(args)
             self._last = base, changes, jobspec, jobspec.environment
             return jobspec, jobspec.environment

@@ -60,6 +60,8 @@ class BatchAllocCmd(MiniCmd):
         add("-N", "--nodes", metavar="N", help="Number of nodes; without -n, all of each")
         add("-x", "--exclusive", action="store_true", help="With -N, --nodes, allocate nodes exclusively")
 
+    # What `init_jobspec` of the commands begins and ends with.
+
     def init_common(self, args: Any) -> None:
         """Makes of the options what the jobspec is to be of. Raises ValueError."""
         from flux.job._utils import list_split
@@ -115,10 +117,3 @@ class BatchAllocCmd(MiniCmd):
             value = str(blocks).replace(" ", "")
             jobspec.setattr_shell_option("taskmap", {"scheme": "manual", "value": value})
             jobspec.tasks[0]["count"] = {"total": nodes + added}
-
-    def jobspec_create(self, args: Any) -> JobspecV1:
-        """The jobspec that the options stand for. Raises ValueError, with the option's name."""
-        self.init_common(args)
-        jobspec = super().jobspec_create(args)
-        self.update_jobspec_common(args, jobspec)
-        return jobspec

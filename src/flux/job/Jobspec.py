@@ -767,7 +767,8 @@ class JobspecV1(Jobspec):
 
         Args:
             args: an argparse namespace with the same names; keyword arguments go before it.
-            prog: the command they are options of.
+            prog: the command they are options of: its plugins (`flux.cli.plugin`) have their say, and `kwargs` may be
+                their options.
             env, rlimit: lists of rules; applied if given, or if `args` is.
             signal: ``[SIG][@TIME]``: to be sent before the time limit.
             taskmap: ``SCHEME[:VALUE]``.
@@ -779,9 +780,17 @@ class JobspecV1(Jobspec):
 
         Lists may be a single str. Raises ValueError, with the option's name, and TypeError for other arguments.
         """
-        if kwargs:
+        if kwargs and prog is None:
             names = ", ".join(f"'{name}'" for name in sorted(kwargs))
             raise TypeError(f"apply_options() got unexpected keyword argument(s): {names}")
+        if prog is not None:
+            from flux.cli.plugin import options_for_api, registry_for_api
+
+            plugins = registry_for_api(prog)
+            seen = options_for_api(plugins, args, kwargs)
+            if _preinit:
+                plugins.preinit(seen)
+            args = args if args is None else seen
 
         def option(value: Any, name: str) -> Any:
             return value if value is not None else getattr(args, name, None)
@@ -817,6 +826,8 @@ class JobspecV1(Jobspec):
             self._set_option(key, value)
         for text in _several(option(add_file, "add_file")):
             _utils.jobspec_add_file(self, text)
+        if prog is not None:
+            plugins.modify_jobspec(seen, self)
         return self
 
     def _require(self, query: str) -> None:

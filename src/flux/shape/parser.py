@@ -103,13 +103,19 @@ class _Parse:
             vertices = [self.resource()]
         else:
             opened = self.take("[")
-            vertices = [self.resource()]
+            vertices = [self.inside(opened)]
             while self.at(";"):
                 self.advance()
-                vertices.append(self.resource())
+                vertices.append(self.inside(opened))
             self.close("]", opened, "bracket")
         self.depth -= 1
         return vertices
+
+    def inside(self, opened: Token) -> dict[str, Any]:
+        """A resource in brackets."""
+        if self.next is None:
+            raise ShapeSyntaxError(f"Unclosed bracket in position {opened.position}")
+        return self.resource()
 
     def close(self, bracket: str, opened: Token, name: str) -> None:
         if self.next is None:

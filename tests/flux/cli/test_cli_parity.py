@@ -43,11 +43,6 @@ for entry in CLI["module"]["subcommands"]["debug"]["options"]:
 for entry in CLI["R"]["subcommands"]["encode"]["options"]:
     arguments = {"--xml": "FILE", "--property": "NAME[:RANKS]"}
     entry["arg"] = arguments.get(entry["flags"][-1], entry["arg"])
-#: These are a plugin's, which there is not.
-for submits in ("alloc", "batch", "run", "submit", "bulksubmit"):
-    CLI[submits]["options"] = [
-        option for option in CLI[submits]["options"] if not option["flags"][0].startswith("--resources-")
-    ]
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
     *("config", "uptime", "shutdown", "startlog", "module", "overlay", "exec"),

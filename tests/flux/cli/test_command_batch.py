@@ -27,7 +27,7 @@ def player(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Player]:
 
 @pytest.mark.parametrize(
     "golden",
-    [golden for golden in goldens("cli-batch") if not golden.command.startswith(NOT_YET)],
+    [*goldens("cli-batch")],
     ids=lambda golden: golden.command,
 )
 def test_it_prints_what_the_reference_does(player: Player, golden: Golden) -> None:

@@ -15,8 +15,6 @@ from goldens import BIN, VECTORS, Golden, GoldenInstance, Player, goldens
 DRY = json.loads((VECTORS / "cli-dryrun.json").read_text())
 #: Commands that there are.
 COMMANDS = ("flux submit", "flux run", "flux bulksubmit", "flux watch", "flux batch", "flux alloc", "printf")
-#: Options that there are not.
-NOT_YET = ("--resources-shape",)
 #: The job may have ended before its exec eventlog is read: then there is more to tell of.
 RACES = ("flux submit --wait-event=exec.shell.init",)
 #: Where we print something else: (stdout, stderr).
@@ -62,7 +60,7 @@ def of_submit(name: str) -> list[Golden]:
     return [
         golden
         for golden in goldens(name)
-        if golden.command.startswith(COMMANDS) and not any(option in golden.command for option in (*NOT_YET, *RACES))
+        if golden.command.startswith(COMMANDS) and not any(race in golden.command for race in RACES)
     ]
 
 
@@ -86,7 +84,7 @@ def dry_runs() -> list[Any]:
     return [
         pytest.param(case, id=" ".join(case["argv"][1:]))
         for case in DRY["cases"]
-        if " ".join(case["argv"][:2]) in COMMANDS and not any(word.startswith(NOT_YET) for word in case["argv"])
+        if " ".join(case["argv"][:2]) in COMMANDS
     ]
 
 
