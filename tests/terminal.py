@@ -31,7 +31,11 @@ class Terminal:
         if not self.pid:
             os.chdir(directory)
             os.execvpe(argv[0], argv, environ)
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+        self.resize(40, 200)
+
+    def resize(self, lines: int, columns: int) -> None:
+        """Gives the terminal another size."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def type(self, text: str) -> None:
         """Types a text."""
@@ -54,6 +58,11 @@ class Terminal:
             assert self._read(), f"no {text!r} in {self.seen!r}"
         before, _, self.seen = self.seen.partition(text)
         return before
+
+    def quiet(self, seconds: float) -> None:
+        """Reads until nothing has been printed for some time, or the program has ended."""
+        while select.select([self._fd], [], [], seconds)[0] and self._read():
+            pass
 
     def end(self) -> tuple[int, str]:
         """Waits for the end of the program; its exit code, and what is printed until then."""

@@ -46,7 +46,7 @@ for entry in CLI["R"]["subcommands"]["encode"]["options"]:
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
     *("config", "uptime", "shutdown", "startlog", "module", "overlay", "exec"),
-    *("kvs", "content", "dump", "restore", "fsck", "gc", "R"),
+    *("kvs", "content", "dump", "restore", "fsck", "gc", "R", "top"),
 )
 INSTANCE_SIDE = ("relay", "proxy", "config", "help", "R")
 PARSERS = {

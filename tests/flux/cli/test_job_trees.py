@@ -1,4 +1,4 @@
-"""Instances in jobs of instances, as flux pstree shows them (spec 08, 10.5).
+"""Instances in jobs of instances, as flux pstree and flux top show them (spec 08, 10.5 and 10.6).
 
 The instance here has a job `outer`, an instance that has finished a job `done`, runs one `inner` and has three `wait`.
 """
@@ -6,13 +6,16 @@ The instance here has a job `outer`, an instance that has finished a job `done`,
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from terminal import Terminal
 
 from fluxlet.testing import Instance
 
@@ -125,3 +128,89 @@ def test_jobs_by_their_ids(nested: Nested) -> None:
 def test_errors(nested: Nested, words: list[str], text: str) -> None:
     done = nested.run("pstree", *words)
     assert (done.stdout, done.stderr, done.returncode) == ("", f"flux-pstree: ERROR: {text}\n", 1)
+
+
+# flux top.
+
+
+def top(nested: Nested, *words: str, **environ: str) -> Terminal:
+    env = {"PATH": os.environ["PATH"], "TERM": "vt100", "LC_ALL": "C.UTF-8", "FLUX_URI": nested.instance.uri, **environ}
+    return Terminal([FLUX, "top", *words], env)
+
+
+def see(terminal: Terminal, *texts: str) -> None:
+    """Waits until the screen has some texts: it is drawn anew (Ctrl-L) and looked at until then."""
+    deadline = time.monotonic() + 30.0
+    while True:
+        terminal.seen = ""
+        terminal.type("\x0c")
+        terminal.quiet(0.2)
+        if all(text in terminal.seen for text in texts):
+            return
+        assert time.monotonic() < deadline, f"no {texts} in {terminal.seen!r}"
+
+
+def test_top_goes_into_an_instance_and_comes_back(nested: Nested) -> None:
+    with top(nested) as terminal:
+        see(terminal, "outer")
+        terminal.type("\r")
+        see(terminal, "1/1]", "3 pending", "inner")
+        terminal.type("\r")
+        see(terminal, "is not an instance")
+        terminal.type("q")
+        see(terminal, "outer")
+        terminal.type("q")
+        assert terminal.end()[0] == 0
+
+
+def test_top_counts_what_has_ended_in_one_or_by_result(nested: Nested) -> None:
+    with top(nested, nested.outer, FLUX_URI_RESOLVE_LOCAL="t") as terminal:
+        see(terminal, "1 complete,  0 failed")
+        terminal.type("d")
+        see(terminal, "1 inactive")
+        terminal.type("\x03")
+        assert terminal.end()[0] == -signal.SIGINT
+
+
+def test_top_follows_the_size_of_the_terminal(nested: Nested) -> None:
+    with top(nested, LC_ALL="C") as terminal:
+        see(terminal, "outer")
+        for lines, columns in ((1, 1), (3, 20), (50, 300)):
+            terminal.resize(lines, columns)
+        see(terminal, "outer")
+        terminal.type("q")
+        assert terminal.end()[0] == 0
+
+
+def test_top_writes_what_it_knows_to_a_file(nested: Nested, tmp_path: Path) -> None:
+    with top(nested, f"--test-exit-dump={tmp_path / 'dump'}") as terminal:
+        assert terminal.end()[0] == 0
+    user = nested.lines("jobs", "-no", "{username}")[0]
+    assert (tmp_path / "dump").read_text().splitlines() == [
+        *("0 pending", "1 running", "0 complete", "0 failed", "nodes 1/1", "cores 1/4", "gpus 0/1"),
+        f"{nested.outer} {user} R 1 1 outer",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "text"),
+    [
+        (["nosuch"], {}, "failed to resolve target to a Flux URI"),
+        (["-q", "nosuch"], {}, "No such queue: nosuch"),
+        (["--color=loud"], {}, "invalid argument for --color: 'loud': use always, never or auto"),
+        ([], {"TERM": "nosuch"}, "this terminal cannot be used"),
+        ([], {"TERM": "dumb"}, "this terminal cannot be used: dumb cannot move the cursor"),
+        ([], {"FLUX_URI": "local:///no/such"}, "flux_open: No such file or directory"),
+    ],
+)
+def test_what_top_refuses(nested: Nested, words: list[str], environ: dict[str, str], text: str) -> None:
+    with top(nested, *words, **environ) as terminal:
+        terminal.expect(f"flux-top: {text}")
+        assert terminal.end()[0] == 1
+
+
+def test_top_wants_a_terminal(nested: Nested) -> None:
+    done = subprocess.run(
+        [FLUX, "top"], env=nested.instance.environ, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert (done.stderr, done.returncode) == ("flux-top: stdin is not a terminal\n", 1)
