@@ -165,6 +165,31 @@ def test_posix_misses_a_required_positional(capsys: pytest.CaptureFixture[str]) 
     assert "required: target" in error_of(both, ["-v"], capsys)
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--out=x", "p: there is no --out, only --output"),
+        ("--name=x", "p: there is no --name, only --job-name"),
+        ("--nnodes", "p: there is no --nnodes, only --nodes"),
+        ("--n", "p: there is no --n, only --nodes and --ntasks"),
+        ("--bogus", None),
+        ("--sec", None),
+    ],
+)
+def test_what_an_unknown_option_may_be_is_said_before_the_error(
+    capsys: pytest.CaptureFixture[str], word: str, meant: str | None
+) -> None:
+    target = FluxArgumentParser(prog="p", usage="p", add_help=False)
+    for option in ("--output", "--job-name", "--nodes", "--ntasks"):
+        target.add_argument(option)
+    target.add_argument("--visible", hidden_aliases=["--secret"])
+    with pytest.raises(SystemExit):
+        target.parse_args([word])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == f"p: error: unrecognized arguments: {word}"
+    assert lines[:-2] == ([meant] if meant else [])
+
+
 @pytest.mark.parametrize("posix", [False, True])
 def test_posix_holds_in_subcommands(posix: bool) -> None:
     target = FluxArgumentParser(posix=posix)

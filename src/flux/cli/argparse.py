@@ -1,7 +1,8 @@
 """The argument parser of Flux's commands (spec 02, section 21).
 
-Two things that argparse does not do: option strings that work but are not shown in help (`hidden_aliases`), and option
-parsing that ends at the first word that is no option (`posix`), for commands that run a command.
+Three things that argparse does not do: option strings that work but are not shown in help (`hidden_aliases`); option
+parsing that ends at the first word that is no option (`posix`), for commands that run a command; and to say what an
+unknown option may have been meant to be.
 """
 
 from __future__ import annotations
@@ -86,6 +87,32 @@ class FluxArgumentParser(_HasExclusiveGroups, argparse.ArgumentParser):
         group = _Group(self, *args, **kwargs)
         self._action_groups.append(group)
         return group
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]  # as above
+        """As argparse's; what is unknown ends the program."""
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            option = next((word.partition("=")[0] for word in unknown if word.startswith("--") and word != "--"), "")
+            meant = self._meant(option) if option else []
+            if meant:  # above the error, which is the last line wherever scripts look for it
+                print(f"{self.prog}: there is no {option}, only {' and '.join(meant)}", file=sys.stderr)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace
+
+    def _meant(self, option: str) -> list[str]:
+        """What an unknown option could be: older releases took abbreviations, and scripts have them."""
+        known = sorted(
+            string
+            for string, action in self._option_string_actions.items()
+            if string.startswith("--") and string not in getattr(action, "hidden_option_strings", ())
+        )
+        longer = [string for string in known if string.startswith(option)]
+        if longer:
+            return longer if len(longer) < 4 else []
+        from difflib import get_close_matches
+
+        ends = [string for string in known if string.endswith(option[1:])]
+        return ends or get_close_matches(option, known, 1, 0.8)
 
     def parse_known_args(  # type: ignore[override]  # typeshed has overloads for the namespace's type
         self, args: Sequence[str] | None = None, namespace: Any = None

@@ -154,7 +154,10 @@ class JobInfo:
 
     def __getattr__(self, attr: str) -> Any:
         if attr.startswith("_"):
-            raise AttributeError(attr)
+            # flux-core keeps each attribute in one with an underscore before its name, which programs have come to use.
+            attr = attr[1:]
+            if "_values" not in self.__dict__ or (attr not in self._values and attr not in self.defaults):
+                raise AttributeError(f"_{attr}")
         if attr in self._values:
             return self._values[attr]
         if attr in self.defaults:

@@ -73,6 +73,14 @@ ARGUMENTS = {"cron": ["sync=heartbeat.pulse"]}
 ONLY_RANK_0 = frozenset(("cron", "content-sqlite", "job-manager", "job-exec", "job-list", "sched-simple"))
 
 
+def shown_path(name: str) -> str:
+    """The path that `module.list` has for one of these: its name, for programs that load a module again by its path.
+
+    It is "builtin", as in the reference, for those that there is nobody to load any more once they are gone.
+    """
+    return name if name not in FIRST and name not in INTERNAL else "builtin"
+
+
 def load_first(broker: Broker) -> None:
     """Loads what a broker is nothing without. Raises OSError if one cannot start, for the configuration, say."""
     for name in INTERNAL:
@@ -100,4 +108,4 @@ def _make(name: str, *args: Any) -> BrokerModule:
 
 def _load(broker: Broker, name: str, table: dict[str, str], internal: bool = False) -> None:
     module, _, cls = table[name].partition(":")
-    broker.load(name, getattr(import_module(module), cls), internal=internal)
+    broker.load(name, getattr(import_module(module), cls), shown_path(name), internal=internal)

@@ -20,7 +20,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fluxlet.broker.builtins import LISTED, ON_DEMAND, SLEEPING
+from fluxlet.broker.builtins import LISTED, ON_DEMAND, SLEEPING, shown_path
 
 if TYPE_CHECKING:
     from flux.brokermod import BrokerModule
@@ -38,7 +38,8 @@ class Plan(NamedTuple):
     """How a module is to be run.
 
     Args:
-        path: as `module.list` shows it.
+        path: as `module.list` shows it: what the module can be loaded by again.
+        builtin: one of the broker's own.
         factory: makes its object, called with (handle, broker, *args); None: it is a process.
         sleeping: that is soon enough when somebody asks it for something.
         argv: the command of that.
@@ -46,15 +47,11 @@ class Plan(NamedTuple):
     """
 
     path: str
+    builtin: bool = False
     factory: Callable[..., BrokerModule] | None = None
     sleeping: bool = False
     argv: tuple[str, ...] = ()
     label: str = ""
-
-    @property
-    def builtin(self) -> bool:
-        """True for the broker's own modules."""
-        return self.path == "builtin"
 
 
 def default_name(path: str) -> str:
@@ -82,8 +79,8 @@ def plan(path: str, loader: str | None, as_process: bool, search: str) -> Plan:
             if as_process:
                 raise OSError(errno.EINVAL, "built-in modules cannot execute in a separate process")
             if path in SLEEPING:
-                return Plan("builtin", lambda *args: _builtin(path)(*args), sleeping=True)
-            return Plan("builtin", _builtin(path))
+                return Plan(shown_path(path), True, lambda *args: _builtin(path)(*args), sleeping=True)
+            return Plan(shown_path(path), True, _builtin(path))
         path = _find(path, search)
     if loader is not None and loader != IN_PROCESS:
         return Plan(path, argv=(loader, path), label=os.path.basename(loader))
@@ -91,7 +88,7 @@ def plan(path: str, loader: str | None, as_process: bool, search: str) -> Plan:
         if loader == IN_PROCESS:
             if as_process:
                 raise OSError(errno.EINVAL, "a module with the loader inproc cannot execute in a separate process")
-            return Plan(path, _class_of(path))
+            return Plan(path, factory=_class_of(path))
         argv = (sys.executable, "-P", "-m", "fluxlet", PYTHON_LOADER, path)
         return Plan(path, argv=argv, label=PYTHON_LOADER)
     if _shared_object(path):

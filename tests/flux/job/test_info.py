@@ -25,3 +25,10 @@ def test_every_wait_status_there_can_be(status: int, code: int, reason: str) -> 
     info = JobInfo(facts)
     assert info.returncode == code
     assert info.inactive_reason == reason
+
+
+def test_attributes_are_also_where_flux_core_keeps_them() -> None:
+    info = JobInfo({"id": 1, "nnodes": 2, "exception_occurred": True, "exception_note": "oops"})
+    assert (info._nnodes, info._nodelist, info._exception.note) == (2, "", "oops")
+    with pytest.raises(AttributeError):
+        _ = info._nope

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from flux.hostlist import Hostlist
 from flux.idset import IDset
+from flux.resource.Rv1Set import Rv1Set
 from fluxlet.payload import cut
 
 
@@ -21,6 +22,14 @@ class Hosts:
     def __init__(self, names: list[str], size: int) -> None:
         self.names = names
         self.size = size
+
+    def include(self, r: Rv1Set) -> None:
+        """R may name hosts that have no broker: for who tries a scheduler on more nodes than there are."""
+        last = max(r.nodes, default=-1)
+        if last >= self.size:
+            self.size = last + 1
+            named = {rank: node.host for rank, node in r.nodes.items()}
+            self.names = [named.get(rank) or "" for rank in range(self.size)]
 
     def on(self, ranks: Iterable[int]) -> str:
         """The hosts of ranks, as a host list."""

@@ -154,12 +154,22 @@ class Resource(Service):
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
             self.broker.log.write(LOG_ERR, f"drains of before are lost: {exc}", "resource")
         self._started = True
+        if "monitor-force-up" in self.args and r:
+            self._include(r)
         everybody = idset(set(range(self.size)))
         context = {"ranks": everybody, "online": "", "nodelist": Hostlist(self.hosts.names).encode()}
         self._happened("restart", context)
         self._set_excluded(self.settings)
         self.monitor.start("monitor-force-up" in self.args or self.settings.fake is not None)
         self.inventory.find(r)
+
+    def _include(self, stored: str) -> None:
+        """All that R says is there, brokers or not."""
+        try:
+            self.hosts.include(Rv1Set(stored))
+        except (ValueError, TypeError, KeyError):
+            return  # the inventory is to complain
+        self.size = self.monitor.size = self.hosts.size
 
     def _restore(self, eventlog: str, checkpoint: str, now: float) -> None:
         since = self.drains.restore(checkpoint, self.hosts) if checkpoint else 0.0

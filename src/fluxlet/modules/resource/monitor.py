@@ -24,7 +24,7 @@ class Monitor:
         happened: called with the name of an event and its context.
         changed: called when ranks have come or gone, with those that have gone offline, as bits.
 
-    Attributes, all of them ranks as bits:
+    Attributes: size, and, all of them ranks as bits:
         online: those whose brokers are there.
         torpid: those of which nothing is heard.
         excluded: those that the configuration leaves out.
@@ -38,7 +38,7 @@ class Monitor:
         changed: Callable[[int], None],
     ) -> None:
         self._service = service
-        self._size = size
+        self.size = size
         self._happened = happened
         self._changed = changed
         self.online = 0
@@ -50,7 +50,7 @@ class Monitor:
     def start(self, everybody: bool) -> None:
         """Begins; `everybody`: all ranks count as online."""
         if everybody:
-            self._is_online((1 << self._size) - 1)
+            self._is_online((1 << self.size) - 1)
         else:
             self._watch("broker.online", self._is_online)
         self._watch("broker.torpid", self._is_torpid)
@@ -93,7 +93,7 @@ class Monitor:
 
     def exclude(self, ranks: set[int]) -> None:
         """The configuration leaves out these ranks, and no others. Those that there are not, are logged."""
-        missing = {rank for rank in ranks if rank >= self._size}
+        missing = {rank for rank in ranks if rank >= self.size}
         if missing:
             text = f"resource.exclude: there are no ranks {unmask(mask_of(missing))}"
             self._service.broker.log.write(LOG_WARNING, text, "resource")
@@ -107,7 +107,7 @@ class Monitor:
 
     def wait(self, msg: Message, wanted: int) -> None:
         """Answers `msg` once so many ranks are online. Raises OSError(EPROTO) for more than there are."""
-        if not 0 <= wanted <= self._size:
+        if not 0 <= wanted <= self.size:
             raise OSError(errno.EPROTO, "up value is out of range")
         if self.online.bit_count() >= wanted:
             self._service.answer(msg)

@@ -227,5 +227,18 @@ def test_arguments(start: Start) -> None:
         until(lambda: status(handle)["online"] == "0-3")
 
 
+def test_a_stored_R_may_be_of_more_nodes_than_there_are_brokers_if_all_are_declared_up(start_broker: Start) -> None:
+    lite = [{"rank": "0-99", "children": {"core": "0-7"}}]
+    execution = {"R_lite": lite, "starttime": 0, "expiration": 0, "nodelist": ["node[0-99]"]}
+    with start_broker({}, {}).open() as handle:
+        flux.kvs.put(handle, "resource.R", {"version": 1, "execution": execution})
+        flux.kvs.commit(handle)
+        handle.rpc("module.remove", {"name": "resource"}).get()
+        handle.rpc("module.load", {"path": "resource", "args": ["noverify", "monitor-force-up"]}).get()
+        until(lambda: flux.resource.resource_list(handle).get().up.ncores == 800)
+        handle.rpc("resource.drain", {"targets": "node[50-99]"}).get()
+        assert flux.resource.resource_list(handle).get().up.nnodes == 50
+
+
 def test_defaults_of_settings_are_those_of_an_empty_table() -> None:
     assert vars(Settings({})) == vars(Settings({"resource": {}}))
