@@ -84,7 +84,8 @@ class BatchCmd(BatchAllocCmd):
             if not words:
                 name, text = "batch", self._standard_input()
             elif args.wrap:
-                name, text = words[0].rpartition("/")[2], f"{' '.join(words)}\n"
+                text = f"{' '.join(words)}\n"
+                name = text.split(maxsplit=1)[0].rpartition("/")[2] if text.strip() else "batch"
                 words = words[:1]  # they are the script, not its arguments
             else:
                 name = words[0]
