@@ -385,12 +385,20 @@ class Scenario:
 
     def _check_memory(self) -> None:
         """Nothing is kept for those who are gone."""
-        for node in self.world.living():
+        living = self.world.living()
+        clients = (*self.clients, *self.observers.values())
+        here = {client.uuid for client in clients if client.node.alive and not client.gone}
+        here |= {module.uuid for node in living for module in node.broker.modules.values()}
+        for node in living:
             router = node.broker.router
             for peer in (router.parent, *router.children.values()):
                 open_requests = sum(map(len, peer.pending.values())) if peer is not None and peer.pending else 0
                 if open_requests:
                     node.fail(f"{open_requests} requests are kept that nobody waits for")
+            for child in node.neighbours.children.values():
+                kept = {routes[-1] for routes in child.notices if routes} - here
+                if kept:
+                    node.fail(f"notices of {len(kept)} who are gone are kept")
             barriers = node.broker.modules["barrier"].instance
             assert isinstance(barriers, BarrierService)
             left = sorted({name for _, name in barriers.barriers} | {str(who) for who in barriers._of_sender})

@@ -117,6 +117,21 @@ def keep_requests_of_the_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Neighbours, "_note", lambda self, child, message, topic: None)
 
 
+def keep_notices_of_the_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Neighbours._note
+
+    def note(self: Neighbours, child: Any, message: Any, topic: bytes) -> None:
+        if not topic.endswith(b".disconnect"):
+            original(self, child, message, topic)
+
+    monkeypatch.setattr(Neighbours, "_note", note)
+
+
+def count_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Entrants are counted, whatever their broker has heard.
+    monkeypatch.setattr(BarrierService, "_remember", lambda self, key, number: None)
+
+
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
@@ -128,6 +143,8 @@ def keep_requests_of_the_gone(monkeypatch: pytest.MonkeyPatch) -> None:
         (forget_barriers, "is never over|passed, and nothing broke"),
         (keep_lost_members, "has members"),
         (keep_requests_of_the_gone, "of clients that are gone are kept|is never over|has members"),
+        (keep_notices_of_the_gone, "notices of"),
+        (count_for_the_next, "barriers are kept|is never over"),
     ],
 )
 def test_the_simulator_notices(
