@@ -13,9 +13,16 @@ from flux.importer import import_path, import_plugins
 Parsed = tuple[list[str] | None, argparse.Namespace, list[str]]
 
 
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--plugins``, unless the parser has it."""
+    if "--plugins" not in parser._option_string_actions:
+        text = "comma separated list of plugins: names or paths"
+        parser.add_argument("--plugins", "--plugin", action="append", default=None, metavar="PLUGINS", help=text)
+
+
 def parse(argv: Sequence[str], parser: argparse.ArgumentParser) -> Parsed:
     """Which plugins a command line asks for (``--plugins=A,B``; None: it does not say), and what else it has."""
-    parser.add_argument("--plugins", action="append", default=None, help="comma separated list of plugins")
+    add_option(parser)
     args, rest = parser.parse_known_args(list(argv))
     if args.plugins is None:
         return None, args, rest

@@ -16,7 +16,11 @@ from flux.cli.commands import (
     bulksubmit,
     cancel,
     hostlist,
+    housekeeping,
+    job_frobnicator,
+    job_validator,
     jobs,
+    jobtap,
     modprobe,
     multi_prog,
     pgrep,
@@ -46,7 +50,7 @@ for entry in CLI["R"]["subcommands"]["encode"]["options"]:
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
     *("config", "uptime", "shutdown", "startlog", "module", "overlay", "exec"),
-    *("kvs", "content", "dump", "restore", "fsck", "gc", "R", "top"),
+    *("kvs", "content", "dump", "restore", "fsck", "gc", "R", "top", "lptest"),
 )
 INSTANCE_SIDE = ("relay", "proxy", "config", "help", "R")
 PARSERS = {
@@ -68,6 +72,10 @@ PARSERS = {
     "pgrep": pgrep.parser,
     "pkill": pkill.parser,
     "pstree": pstree.parser,
+    "housekeeping": housekeeping.parser,
+    "job-frobnicator": job_frobnicator.parser,
+    "job-validator": job_validator.parser,
+    "jobtap": jobtap.parser,
     "post-job-event": post_job_event.parser,
 }
 

@@ -8,24 +8,25 @@ Lines of JSON come in, one for each job, and one goes out for each:
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from typing import Any
 
 
-def _validator(argv: list[str]) -> Any:
+def _validator(argv: list[str], parser: argparse.ArgumentParser | None = None) -> Any:
     from flux.job.validator import JobValidator
 
-    validator = JobValidator(argv)
+    validator = JobValidator(argv, parser=parser)
     validator.start()
     return lambda job: json.loads(str(validator.validate(job)))
 
 
-def _frobnicator(argv: list[str]) -> Any:
+def _frobnicator(argv: list[str], parser: argparse.ArgumentParser | None = None) -> Any:
     from flux.job.frobnicator import JobFrobnicator
     from flux.job.Jobspec import Jobspec
 
-    frobnicator = JobFrobnicator(argv)
+    frobnicator = JobFrobnicator(argv, parser=parser)
     frobnicator.start()
 
     def frob(job: dict[str, Any]) -> dict[str, Any]:
@@ -44,11 +45,15 @@ def _frobnicator(argv: list[str]) -> Any:
     return frob
 
 
+#: What makes the function that serves, of the command line and the parser for it.
+STAGES = {"validator": _validator, "frobnicator": _frobnicator}
+
+
 def main(argv: list[str]) -> int:
     """Serves until its input ends. Returns the exit code; what is wrong with the plugins goes to stderr."""
     stage, *rest = argv
     try:
-        serve = {"validator": _validator, "frobnicator": _frobnicator}[stage](rest)
+        serve = STAGES[stage](rest)
     except (ValueError, OSError, ImportError) as exc:
         print(f"job-{stage}: {exc}", file=sys.stderr)
         return 1
