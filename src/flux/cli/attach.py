@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from flux.cli.attach_input import Input
+from flux.cli.attach_input import Input, somebody_types
 from flux.cli.attach_signals import Signals
 from flux.cli.attach_status import StatusLine
 from flux.cli.tool import Failure, OutputClosed, text_of
@@ -58,7 +58,7 @@ class Attach:
         self.handle = handle
         self.jobid = jobid
         self.name = name
-        self.options = options
+        self.options = options if options.read_only or somebody_types() else options._replace(read_only=True)
         self.finished = False
         self._t0: float | None = None
         self._waitstatus: int | None = None
@@ -162,7 +162,8 @@ class Attach:
             self.fail(f"Failed to attach to {self.name}: {why}")
         if exc is not None and path == _OUTPUT and exc.errno == errno.ENOENT:
             self.say("No job output found")
-        self._release_held()
+        if path == _OUTPUT:
+            self._release_held()
         self._open -= 1
         if self._open == 0:
             self._status.stop()
@@ -179,6 +180,8 @@ class Attach:
     # Events.
 
     def _main(self, event: EventLogEvent) -> None:
+        if self._reached:
+            return  # it was under way when the watch was cancelled
         name, context = event.name, event.context
         self._status.event(event)
         if name == "exception":
@@ -196,8 +199,10 @@ class Attach:
             self._input.stop()
         if name == self.options.wait_event:
             self._reached = True
-            for watch in self._watches.values():
-                watch.cancel()
+            for path, watch in self._watches.items():
+                # Of a job that has finished, all output is shown: it ends by itself.
+                if path == _MAIN or not self.finished:
+                    watch.cancel()
 
     def _tell_end(self, status: int) -> None:
         if os.WIFSIGNALED(status):
@@ -237,7 +242,7 @@ class Attach:
     def _output(self, event: EventLogEvent) -> None:
         if self._held is None:
             self._show(event)
-        elif self.options.tail:
+        elif self.options.tail and (event.name != "data" or "data" in event.context) and event.name != "header":
             self._held.append(event)
             del self._held[: -self.options.tail]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import sys
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,16 @@ if TYPE_CHECKING:
     from flux.cli.attach_terminal import Terminal
 
 _SIZE = 65536
+
+
+def somebody_types() -> bool:
+    """Whether standard input may be read: it is open, and not a terminal that is another program's now."""
+    if sys.stdin is None:
+        return False  # it was closed when we began: what is descriptor 0 now is something of our own
+    try:
+        return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return True  # a terminal, but not that of this session
 
 
 class Input:
@@ -35,13 +47,12 @@ class Input:
         self._terminal: Terminal | None = None
 
     def start(self) -> None:
-        """Reads standard input from now on; one that is closed is none."""
+        """Reads standard input from now on."""
         if self._watcher is not None or self._terminal is not None:
             return
-        try:
-            os.fstat(0)
-        except OSError:
-            return
+        if os.isatty(0):
+            # Sent to the background, this program is to go on, and not to be stopped by reading.
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)
         handle = self._attach.handle
         try:
             self._watcher = handle.fd_watcher_create(0, self._readable, FLUX_POLLIN)

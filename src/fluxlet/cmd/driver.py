@@ -238,7 +238,9 @@ def _unknown(name: str, search: str) -> DriverError:
             continue  # search paths name directories that do not exist
         known |= {entry[5:].removesuffix(".py") for entry in entries if entry.startswith("flux-")}
     distances = sorted((similarity(name, other), other) for other in known if other)
-    similar = [other for distance, other in distances if distance <= _MAX_DISTANCE][:_MAX_SUGGESTIONS]
+    # Only what is as close as the closest: who types jbs has not meant kvs.
+    closest = min(distances[0][0], _MAX_DISTANCE)
+    similar = [other for distance, other in distances if distance == closest][:_MAX_SUGGESTIONS]
     if similar:
         lines.append(f"flux: The most similar command{' is' if len(similar) == 1 else 's are'}")
         lines += [f"flux: \t{other}" for other in similar]

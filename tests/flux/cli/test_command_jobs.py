@@ -78,3 +78,13 @@ def test_live_jobs_are_listed_and_found_as_by_the_reference(tmp_path: Path) -> N
             problems.append("\n    ".join([golden.command, *found]))
     instance.stop()
     assert not problems, "\n".join(problems)
+
+
+def test_formats_of_files_and_of_the_environment(instance: GoldenInstance) -> None:
+    """In order: the commands build on each other."""
+    files = instance.directory / "xdg" / "flux"
+    files.mkdir(parents=True)
+    (files / "flux-jobs.toml").write_text('[formats.mine]\ndescription = "my format"\nformat = "{name}:{ntasks}"\n')
+    player = Player(instance.uri, instance.directory)
+    problems = {golden.command: player.differences(golden) for golden in goldens("cli-format-config")}
+    assert {command: found for command, found in problems.items() if found} == {}
