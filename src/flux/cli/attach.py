@@ -142,6 +142,8 @@ class Attach:
             self._over(path, exc)
             return
         if event is not None:
+            if self._reached and (path == _MAIN or not self.finished):
+                return  # it was under way when the watch was cancelled
             self._first(event)
             handler(event)
         elif watch.needs_cancel:
@@ -180,8 +182,6 @@ class Attach:
     # Events.
 
     def _main(self, event: EventLogEvent) -> None:
-        if self._reached:
-            return  # it was under way when the watch was cancelled
         name, context = event.name, event.context
         self._status.event(event)
         if name == "exception":
