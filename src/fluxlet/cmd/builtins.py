@@ -28,6 +28,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "R": ("fluxlet.cmd.R:main", "other", "Create and manipulate resource sets"),
     "admin": ("flux.cli.commands.admin:main", "instance", "Commands for the administrator of an instance"),
     "alloc": ("flux.cli.commands.alloc:main", "jobs", "Start an instance, and work in it"),
+    "archive": ("flux.cli.commands.archive:main", "other", "Put files into the KVS, and have them on other nodes"),
     "batch": ("flux.cli.commands.batch:main", "jobs", "Submit a script that has an instance to itself"),
     "broker": ("fluxlet.cmd.broker:main", "", "Run one broker of a Flux instance"),
     "bulksubmit": ("flux.cli.commands.bulksubmit:main", "jobs", "Submit a job for each combination of inputs"),
