@@ -41,7 +41,6 @@ def plain(broker: Broker, given: Mapping[str, str | None], environ: Mapping[str,
     return (
         visible.get("size") == "1"
         and visible.get("statedir-cleanup") == "1"
-        and "jobid" not in visible
         and not broker.config
         and all(name.startswith(_OF_THE_BROKER) for name in given)
         and not {"broker.rc1_path", "broker.rc3_path", "broker.recovery-mode"} & given.keys()

@@ -65,6 +65,7 @@ def is_plain(
 def test_instance_without_settings_is_plain() -> None:
     assert is_plain()
     assert is_plain({"log-stderr-level": "7", "broker.quorum": "1"}, environ={"HOME": "/"})
+    assert is_plain(jobid="ƒ1")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,6 @@ def test_instance_without_settings_is_plain() -> None:
         {"environ": {"FLUX_MODPROBE_DISABLE": "cron"}},
         {"size": "2"},
         {"statedir-cleanup": "0"},
-        {"jobid": "ƒ1"},
     ],
 )
 def test_what_matters_to_modules_is_waited_for(settings: dict[str, Any]) -> None:
