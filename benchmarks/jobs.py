@@ -225,6 +225,35 @@ def job_bulksubmit(count=2000, one_by_one=10):
     }
 
 
+def first_line(words, attached=None):
+    """Milliseconds from the start of a command to the first line of the program in it, which prints the time.
+
+    Args:
+        words: of the command, but for the program.
+        attached: prints what the program did, given what the command printed; by default the command itself does.
+    """
+    began = time.time()
+    output = subprocess.run([*words, "date", "+%s.%N"], check=True, capture_output=True, text=True).stdout
+    if attached is not None:
+        output = subprocess.run([*attached, output.strip()], check=True, capture_output=True, text=True).stdout
+    return (float(output.split()[0]) - began) * 1e3
+
+
+def job_nested(count=7):
+    """From `flux batch` to the first line of the script, beside the same of `flux start` and `flux run`, in turns."""
+    batch = ["flux", "batch", "-n1", "--output=none", "--wrap"]
+    rounds = [
+        (
+            first_line(batch, ["flux", "job", "attach"]),
+            first_line(["flux", "start"]),
+            first_line(["flux", "run"]),
+        )
+        for _ in range(count)
+    ]
+    nested, start, run = (statistics.median(column) for column in zip(*rounds, strict=True))
+    return {"ratio": nested / start, "ms": nested, "start_ms": start, "run_ms": run, "over_run": nested / run}
+
+
 def database_mb(handle):
     """What has been stored, in MB."""
     return handle.rpc("content-sqlite.stats-get").get()["dbfile_size"] / 1e6
@@ -270,7 +299,16 @@ def job_list(count=4000):
 SCENARIOS = {
     function.__name__: function
     for function in (
-        *(job_latency, job_executor, job_following, job_submit, job_submit_client, job_bulksubmit, job_list),
+        *(
+            job_latency,
+            job_executor,
+            job_following,
+            job_submit,
+            job_submit_client,
+            job_bulksubmit,
+            job_nested,
+            job_list,
+        ),
     )
 }
 

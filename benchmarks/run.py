@@ -42,6 +42,12 @@ FIGURES = {
     "job_submit": ("per_second", "submissions/s, many at once", "> 6000", "issue 6; flux-core 1,740"),
     "job_submit_client": ("cpu_us", "us of the client's CPU, a submission", "< 60", "issue 6"),
     "job_bulksubmit": ("times_single", "x as fast as a `flux submit` for each", "", "one process for all"),
+    "job_nested": (
+        "ratio",
+        "x `flux start`, from `flux batch` to the script's first line",
+        "",
+        "a job, and an instance in it",
+    ),
     "exec_true": ("per_second", "real `true` jobs/s, end to end", "> 1000", "issue 6; flux-core 80 to 93"),
     "hyperqueue": ("ratio", "x HyperQueue's real `true` jobs/s", "", "issue 6; pip install hyperqueue"),
     "exec_simulated": ("per_second", "simulated jobs/s", "> 3000", "issue 6; flux-core 180 to 260"),
