@@ -161,7 +161,7 @@ class Instance:
         with socket.socket(socket.AF_UNIX) as later:
             later.connect(self.path)
             later.recv(1)
-        deadline = time.monotonic() + 10.0
+        deadline = time.monotonic() + 60.0
         while set(self.broker.clients.all) - others and time.monotonic() < deadline:
             time.sleep(0.001)
         return done

@@ -1,7 +1,9 @@
-"""Fixtures for all tests: real instances, and handles on them."""
+"""What holds for all tests, and their fixtures: real instances, and handles on them."""
 
 from __future__ import annotations
 
+import gc
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,9 +12,36 @@ from started import StartedInstance
 
 import flux
 
-# The machines are shared: how long an example takes says nothing.
-settings.register_profile("fluxlet", deadline=None)
+# The machines are shared: how long an example takes says nothing. Many more: --hypothesis-profile=nightly.
+settings.register_profile("fluxlet", deadline=None, max_examples=50)
+settings.register_profile("nightly", deadline=None, max_examples=1000)
 settings.load_profile("fluxlet")
+
+#: Files that take long, the longest first: they begin, so that no worker is left with one when the others are done.
+LONG = [
+    "tests/sim/test_simulation.py",
+]
+
+# Who runs us in the background, or by nohup, has us ignore signals, and all that tests start would do so as well.
+for signum, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(signum) is signal.SIG_IGN:
+        signal.signal(signum, usual)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first; the tests of a file stay together, and in their order."""
+    turn = {path: number for number, path in enumerate(LONG)}
+    items.sort(key=lambda item: turn.get(item.nodeid.partition("::")[0], len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are a lot to look through each time that garbage is collected, and none of it is any."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

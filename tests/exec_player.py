@@ -22,7 +22,7 @@ from flux.message import Message
 DISABLED = "job-manager,job-ingest,job-list,sched-simple,feasibility"
 ENV = {"SHELL": "/bin/sh", "FLUX_MODPROBE_DISABLE": DISABLED}
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 @dataclass

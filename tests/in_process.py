@@ -26,7 +26,7 @@ from fluxlet.broker.loaded import STATUS_RUNNING
 
 T = TypeVar("T")
 
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 class BrokerThread:
@@ -71,10 +71,9 @@ class BrokerThread:
         self._event.start()
         self._thread = threading.Thread(target=self._run, name="broker")
         self._thread.start()
-        # Some modules ask others before they run.
-        deadline = time.monotonic() + 1.0
-        while not self.call(self._all_run) and time.monotonic() < deadline:
-            time.sleep(0.001)
+        # Some modules ask others before they run; above another rank than 0 there is nobody here to ask.
+        if not self.broker.rank:
+            until(lambda: self.call(self._all_run))
 
     def _all_run(self) -> bool:
         modules = self.broker.modules

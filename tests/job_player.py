@@ -56,7 +56,7 @@ class Player:
                 handle.rpc("sched.quit", {}, flags=FLUX_RPC_NORESPONSE)
         except FileNotFoundError:
             pass  # the broker has gone, which ends us too
-        self._thread.join(10.0)
+        self._thread.join(60.0)
         if self.failure is not None:
             raise self.failure
 

@@ -288,7 +288,7 @@ class Replay:
         return plain
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Waits for a condition, and returns what it gives. Raises AssertionError."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

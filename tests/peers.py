@@ -22,7 +22,7 @@ from flux.constants import FLUX_RPC_STREAMING
 from flux.message import Message
 from flux.wire import MAGIC, Framer, encode
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class RawPeer:

@@ -21,7 +21,7 @@ from flux.message import Message
 from flux.wire import Framer, encode
 
 TRIFLES = {b"attr.get", b"job-info.eventlog-watch-cancel"}
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 def request_jobspec(signed: str) -> Any:

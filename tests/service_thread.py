@@ -48,7 +48,7 @@ def serving(uri: str, name: str, handler: Callable[[flux.Flux, Message], Any]) -
     finally:
         if thread.is_alive() and not failure:
             with flux.Flux(uri) as handle:
-                handle.rpc(f"{name}.quit").wait_for(10.0)
-        thread.join(10.0)
+                handle.rpc(f"{name}.quit").wait_for(60.0)
+        thread.join(60.0)
     if failure:
         raise failure[0]

@@ -13,7 +13,7 @@ import termios
 from collections.abc import Mapping
 from types import TracebackType
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Terminal:

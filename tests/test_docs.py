@@ -134,7 +134,7 @@ def run(command: str, directory: Path, environ: dict[str, str]) -> str:
         start_new_session=True,
     ) as shell:
         try:
-            return shell.communicate(timeout=30)[0]
+            return shell.communicate(timeout=60)[0]
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGKILL)

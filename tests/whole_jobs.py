@@ -15,7 +15,7 @@ from flux.constants import FLUX_RPC_STREAMING
 from flux.core.fluid import kvs
 from flux.job import JobspecV1
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 ONCE = ("submit", "validate", "depend", "priority", "alloc", "start", "finish", "release", "free", "clean")
 
 

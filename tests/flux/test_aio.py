@@ -25,7 +25,7 @@ from flux.future import FutureExt, WaitAllFuture
 from flux.message import Message
 from flux.wire import Framer, encode
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 FACTORIES = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -74,7 +74,7 @@ INSIDE = re.compile(
     r"|positional argument|unpack|item assignment|not callable"
 )
 
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 def nothing(*args: Any, **kwargs: Any) -> None:

@@ -180,7 +180,7 @@ def test_a_request_taken_in_the_wait_is_not_queued_and_another_is(h: flux.Flux, 
         assert mine.get() == {"by": "view"}
         h.msg_watcher_create(lambda f, w, m, args: f.respond(m, [1]), FLUX_MSGTYPE_REQUEST, "tf.*").start()
         h.reactor_run(flags=1)
-        assert other.wait_for(10.0).get() == [1]
+        assert other.wait_for(60.0).get() == [1]
 
 
 def test_a_handler_on_a_view_of_a_handle_that_echoes(loop: flux.Flux) -> None:
@@ -296,7 +296,7 @@ def test_a_wait_within_the_wait_leaves_it_what_it_has_met() -> None:
             view.rpc("a.second").then(lambda rpc: future.fulfill("all"))
 
         assert FutureExt(begin, flux_handle=handle).get() == "all"
-    thread.join(20.0)
+    thread.join(60.0)
     broker.close()
 
 

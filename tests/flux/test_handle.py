@@ -263,7 +263,7 @@ def blocked() -> Iterator[tuple[flux.Flux, Callable[[], None]]]:
 
     with flux.Flux(f"fd://{ours.detach()}") as handle:
         yield handle, send
-    thread.join(20.0)
+    thread.join(60.0)
     broker.close()
 
 

@@ -363,7 +363,7 @@ def test_our_description_agrees_with_the_order_in_which_an_instance_loads() -> N
 
 def test_tasks_run_when_those_before_them_are_done_and_others_beside_them() -> None:
     modprobe = Modprobe()
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=60)
     done: list[str] = []
 
     def add(name: str, func: Any, **kwargs: Any) -> None:

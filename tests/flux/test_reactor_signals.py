@@ -203,7 +203,7 @@ def test_loop_in_another_thread_gets_signals_of_events_started_in_the_main_threa
     thread = threading.Thread(target=reactor.run)
     thread.start()
     send(USR1)
-    thread.join(10)
+    thread.join(60.0)
     assert out == [USR1]
     reactor.close()
 

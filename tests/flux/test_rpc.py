@@ -30,7 +30,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.socket, other = socket.socketpair()
-        self.socket.settimeout(10.0)
+        self.socket.settimeout(60.0)
         self.socket.send(b"\0")
         self.handle = flux.Flux(f"fd://{other.detach()}")
         self._framer = Framer()
@@ -195,7 +195,7 @@ def test_a_response_is_read_as_text_or_as_json(
 ) -> None:
     rpc = peer.handle.rpc("a.b")
     peer.respond(peer.request(), None, errnum, raw)
-    rpc.wait_for(10.0)
+    rpc.wait_for(60.0)
     for call, wanted in ((rpc.get_str, text), (rpc.get, value), (rpc.get, value)):
         if isinstance(wanted, tuple):
             assert error_of(call) == wanted

@@ -18,7 +18,7 @@ import flux
 from flux.constants import FLUX_MSGTYPE_EVENT, FLUX_RPC_STREAMING
 from flux.future import FutureExt
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 FOLLOW = {"follow": True, "nobacklog": True}
 
 

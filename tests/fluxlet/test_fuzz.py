@@ -33,7 +33,7 @@ from flux.message import Message
 from flux.wire import Framer, encode
 
 SEED = 20240229
-FRAMES = 200_000
+FRAMES = 40_000
 NIGHTLY_FRAMES = 3_000_000
 VECTORS = Path(__file__).parent.parent / "vectors" / "wire-messages.json"
 
@@ -408,7 +408,7 @@ def instance(start_instance: Any) -> StartedInstance:
     return started
 
 
-def test_nobody_is_the_worse_for_two_hundred_thousand_mutated_frames(instance: StartedInstance) -> None:
+def test_nobody_is_the_worse_for_many_thousand_mutated_frames(instance: StartedInstance) -> None:
     attack(instance, SEED, FRAMES)
 
 

@@ -105,7 +105,7 @@ class Others:
     def are_served(self) -> None:
         """Asserts that an answer comes, that it is the right one, and that nobody else misses theirs."""
         self._count += 1
-        assert self.handle.rpc("broker.ping", {"seq": self._count}).wait_for(30).get()["seq"] == self._count
+        assert self.handle.rpc("broker.ping", {"seq": self._count}).wait_for(60).get()["seq"] == self._count
         assert self._bystander.alive()
 
     def clients(self) -> int:
@@ -330,7 +330,7 @@ def test_a_service_that_never_answers_keeps_only_those_waiting_who_ask_it(
         assert not any(future.is_ready() for future in futures)
         assert peer.next().topic == "silent.method"
     for future in futures:
-        assert error_of(future.wait_for(30).get)[0] == errno.EHOSTUNREACH
+        assert error_of(future.wait_for(60).get)[0] == errno.EHOSTUNREACH
 
 
 def _nested(depth: int) -> bytes:
@@ -501,12 +501,12 @@ def test_the_owner_may_speak_for_others_and_for_itself(instance: StartedInstance
             assert (answer["userid"], answer["rolemask"]) == seen
 
 
-def test_a_peer_that_sends_one_byte_a_second_is_waited_for(instance: StartedInstance, others: Others) -> None:
+def test_a_peer_that_sends_a_byte_now_and_then_is_waited_for(instance: StartedInstance, others: Others) -> None:
     with connect(instance.uri) as peer:
         whole = encode(PING)
         for byte in whole[:3]:
             peer.send(bytes([byte]))
-            until_then = time.monotonic() + 1.0
+            until_then = time.monotonic() + 0.3
             while time.monotonic() < until_then:
                 others.are_served()
         peer.send(whole[3:])
@@ -532,4 +532,4 @@ def test_a_service_that_answers_with_an_errno_that_is_none(
         assert peer.next().aux1 == 0
         future = others.handle.rpc("liar.method")
         peer.send(peer.next().response(None, word))
-        assert error_of(future.wait_for(30).get) == (errnum, f"Unknown error {errnum}")
+        assert error_of(future.wait_for(60).get) == (errnum, f"Unknown error {errnum}")

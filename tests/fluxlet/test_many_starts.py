@@ -46,7 +46,7 @@ def left(environ: dict[str, str]) -> list[str]:
 
 
 def until_nothing_is_left(environ: dict[str, str]) -> None:
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + 60.0
     while left(environ):
         assert time.monotonic() < deadline, left(environ)
         time.sleep(0.005)

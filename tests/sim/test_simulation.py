@@ -22,7 +22,7 @@ from fluxlet.modules.barrier import BarrierService
 from fluxlet.modules.groups import Groups
 from fluxlet.overlay.neighbours import Neighbours
 
-SEEDS = 200
+SEEDS = 50
 BATCH = 10
 
 
@@ -43,8 +43,10 @@ def test_what_must_hold_does_for_thousands_of_seeds() -> None:
         run_many(range(first, first + BATCH))
 
 
-def test_4096_ranks_in_one_process() -> None:
-    run(1, 4096)
+@pytest.mark.parametrize("ranks", [512, pytest.param(4096, marks=pytest.mark.nightly)])
+def test_so_many_ranks_in_one_process(ranks: int) -> None:
+    run(1, ranks)
+    gc.collect()
 
 
 def test_a_run_follows_from_its_seed_also_in_another_process() -> None:

@@ -78,7 +78,7 @@ def test_a_subprocess_uses_the_connection_it_is_given(instance_uri: str) -> None
         pass_fds=[connection.fileno()],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     connection.close()
     assert (done.stdout, done.stderr) == ("4\n", "")

@@ -138,10 +138,10 @@ def test_futures_that_wait_are_cancelled_at_shutdown(thread: BrokerThread) -> No
 
     def block(future: FluxExecutorFuture) -> None:
         blocked.set()
-        release.wait(10)
+        release.wait(60)
 
     first = made.submit(simulated()).add_jobid_callback(block)
-    assert blocked.wait(10)
+    assert blocked.wait(60)
     waiting = [made.submit(simulated()) for _ in range(3)]
     assert waiting[0].cancel()
     assert waiting[0].cancel()
@@ -217,7 +217,7 @@ def test_a_thread_that_dies_breaks_the_executor(thread: BrokerThread, monkeypatc
     monkeypatch.setattr(threading, "excepthook", lambda args: died.append(args.exc_type))
     monkeypatch.setattr(executor_module._FluxExecutorThread, "_FluxExecutorThread__take", lambda self: 1 / 0)
     made = FluxExecutor(handle_args=(thread.uri,))
-    made._threads[0].join(10)
+    made._threads[0].join(60.0)
     assert died == [ZeroDivisionError]
     with pytest.raises(RuntimeError, match=r"Executor is broken, new futures cannot be scheduled"):
         made.submit(simulated())

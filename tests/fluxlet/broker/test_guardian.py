@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fluxlet.broker.guardian import Guardian
 
-PATIENCE = 20
+PATIENCE = 60.0
 
 
 def leave(guardian: Guardian) -> None:

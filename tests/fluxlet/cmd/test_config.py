@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from command_instance import Instance, recording
 
+import flux
 from flux.cli.tool import Failure
 from fluxlet.cmd.config import assign, parsed_value, shown
 
@@ -22,7 +23,8 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture
 def configured(instance: Instance) -> Instance:
     """An instance with a configuration."""
-    instance.run("config", "load", input=json.dumps(CONFIG))
+    with flux.Flux(instance.uri) as handle:
+        handle.rpc("config.load", CONFIG).get()
     instance.take()
     return instance
 
@@ -33,7 +35,8 @@ def run(instance: Instance, *words: str, **options: Any) -> tuple[str, str, int]
 
 
 def config(instance: Instance) -> Any:
-    return json.loads(instance.run("config", "get").stdout)
+    with flux.Flux(instance.uri) as handle:
+        return handle.rpc("config.get").get()
 
 
 def test_requests_are_those_of_the_reference(instance: Instance) -> None:

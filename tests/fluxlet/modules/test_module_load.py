@@ -538,7 +538,7 @@ def test_broker_that_ends_takes_its_modules_along(start_broker: Callable[..., Br
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
 
 
-@pytest.mark.parametrize("count", [50])
+@pytest.mark.parametrize("count", [20, pytest.param(50, marks=pytest.mark.nightly)])
 def test_coming_and_going_leaves_nothing_behind(
     broker_thread: BrokerThread, handle: flux.Flux, hello: str, count: int
 ) -> None:
@@ -564,7 +564,7 @@ def test_coming_and_going_leaves_nothing_behind(
     remove(handle, "hello")
     before = broker_thread.call(holdings)
     running = children()
-    # Several at a time: one after the other would be fifty starts of Python in a row.
+    # Several at a time: one after the other would be as many starts of Python in a row.
     for start in range(0, count, 10):
         names = [f"hello{number}" for number in range(start, min(start + 10, count))]
         payload = {"path": hello, "args": []}

@@ -17,7 +17,7 @@ import pytest
 import flux
 from fluxlet.testing import Instance, InstanceError
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -189,10 +189,13 @@ def test_an_instance_that_does_not_come_up_says_why(arguments: dict[str, Any], t
 def test_an_instance_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     slow = {"broker.rc1_path": f"echo $PPID >{pid}.new; mv {pid}.new {pid}; echo slow >&2; read forever"}
-    # So long that it gets there, whatever the machine is busy with.
-    instance = Instance(attributes=slow, timeout=3.0)
-    with pytest.raises(InstanceError, match=r"not started within 3 seconds\n.*rc1\.0: slow"):
-        instance.start()
+    for patience in (1, 4, 60):  # so long that it gets there, whatever the machine is busy with
+        with pytest.raises(InstanceError, match=f"not started within {patience} seconds") as error:
+            Instance(attributes=slow, timeout=patience).start()
+        if "rc1.0: slow" in str(error.value):
+            break
+    else:
+        pytest.fail("what the broker has written is not shown")
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 
@@ -278,8 +281,9 @@ def test_a_failure_at_the_end_does_not_hide_that_of_the_test() -> None:
 
 
 def test_an_instance_that_does_not_end_is_killed() -> None:
-    instance = Instance(attributes={"broker.rc3_path": "echo slow >&2; sleep 1000"}, timeout=3.0).start()
-    with pytest.raises(InstanceError, match=r"(?s)not ended within 3 seconds and was killed.*"):
+    instance = Instance(attributes={"broker.rc3_path": "echo slow >&2; sleep 1000"}).start()
+    instance.timeout = 0.5
+    with pytest.raises(InstanceError, match=r"(?s)not ended within 0\.5 seconds and was killed.*"):
         instance.stop()
     with pytest.raises(ProcessLookupError):
         os.kill(instance.pid, 0)

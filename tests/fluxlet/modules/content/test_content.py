@@ -27,7 +27,7 @@ def digest(blob: bytes) -> bytes:
 def ask(handle: flux.Flux, topic: str, raw: bytes | None = None) -> Any:
     """The response to a request with a raw payload; raises its error."""
     state = handle.core.rpc(topic.encode(), raw, ANY, 0)
-    state.wait(10.0)
+    state.wait(60.0)
     state.raise_error()
     return state.value
 

@@ -56,10 +56,10 @@ def test_blobs_are_files_and_survive(start: Callable[[], BrokerThread], tmp_path
         handle.rpc("content.dropcache").get()
         digest = hashlib.sha1(b"x" * 100).digest()
         state = handle.core.rpc(b"content.load-many", digest + digest, 0xFFFFFFFF, 0)
-        state.wait(10.0)
+        state.wait(60.0)
         assert batch.decode_blobs(state.value.raw) == [b"x" * 100] * 2
         state = handle.core.rpc(b"content.load", bytes(20), 0xFFFFFFFF, 0)
-        state.wait(10.0)
+        state.wait(60.0)
         assert state.errnum == errno.ENOENT
 
 

@@ -326,14 +326,16 @@ def test_stdin_goes_to_tasks(player: JobPlayer) -> None:
     ]
 
 
-def test_more_stdin_than_a_pipe_holds(player: JobPlayer) -> None:
-    job = player.start(sh("read line; wc -c"))
+def test_more_stdin_than_a_pipe_holds(player: JobPlayer, tmp_path: Path) -> None:
+    sent = tmp_path / "sent"
+    job = player.start(sh(f"until [ -e {sent} ]; do sleep 0.01; done; wc -c"))
     player.started(job)
     for _ in range(40):
         stdin(player, job, data="x" * 100_000)
-    stdin(player, job, data="\n" + "y" * 10, eof=True)
+    stdin(player, job, data="y" * 10, eof=True)
+    sent.touch()
     player.wait(job)
-    assert player.output(job).strip() == "10"
+    assert player.output(job).strip() == "4000010"
 
 
 def test_stdin_that_is_refused(player: JobPlayer) -> None:

@@ -57,7 +57,7 @@ class Ranks:
         return [json.loads(line) for line in base64.b64decode(answer["val"]["data"]).decode().splitlines()]
 
     def until(self, jobid: int, name: str, key: str = "guest.exec.eventlog") -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60.0
         while not any(event["name"] == name for event in self.events(jobid, key)):
             assert time.monotonic() < deadline, self.events(jobid, key)
             time.sleep(0.01)

@@ -96,12 +96,16 @@ def read_all(player: JobPlayer, fd: int, job: Played) -> bytes:
 
     def over() -> bool:
         nonlocal data
+        ended = job.released
+        while piece := read():
+            data += piece
+        return ended
+
+    def read() -> bytes:
         try:
-            piece = os.read(fd, 1 << 20)
+            return os.read(fd, 1 << 20)
         except (BlockingIOError, OSError):
-            piece = b""  # nothing yet; or the last that had the other end of a terminal has gone
-        data += piece
-        return job.released and not piece
+            return b""  # nothing yet; or the last that had the other end of a terminal has gone
 
     player.until(over)
     return data

@@ -87,7 +87,7 @@ def start(start_broker: Callable[..., BrokerThread]) -> Iterator[Callable[..., B
         stack.__enter__()
         stacks.append((thread, stack))
         thread.call(lambda: broker.load("job-list", JobList))
-        assert journal.opened.wait(10.0)
+        assert journal.opened.wait(60.0)
         return thread
 
     yield begin
@@ -258,7 +258,7 @@ def test_what_the_journal_of_another_job_manager_says_is_what_there_is(start: Ca
         journal.history = [job(2, *DONE), job(3, *SCHED)]
         journal.opened.clear()
         h.event_send("job-manager.hello", {})
-        assert journal.opened.wait(10.0)
+        assert journal.opened.wait(60.0)
         assert ids(h.rpc("job-list.list", request).get()) == [3, 2]
         h.rpc("job-manager.tell", {"responses": [job(4, *SCHED)]}).get()
         assert ids(h.rpc("job-list.list", request).get()) == [3, 4, 2]

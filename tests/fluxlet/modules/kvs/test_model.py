@@ -34,7 +34,7 @@ from flux.constants import (
     FLUX_RPC_STREAMING,
 )
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 CLIENTS = 3
 EMPTY = "sha1-c0a9faf907dda6216fd73bf81d0b3b21a1a8cb91"
 

@@ -133,7 +133,7 @@ def test_bad_requests(topic: str, payload: Any, number: int, shared: flux.Flux) 
 def _raw_error(handle: flux.Flux, request: Message) -> int:
     """The errno that a request with a raw payload is answered with."""
     state = handle.core.rpc(request.topic_bytes, request.raw, 0xFFFFFFFF, 0)
-    state.wait(10.0)
+    state.wait(60.0)
     return int(state.errnum)
 
 
@@ -164,7 +164,7 @@ def _link(target: str) -> dict[str, Any]:
 
 def test_a_root_that_is_no_directory(shared: flux.Flux) -> None:
     state = shared.core.rpc(b"content.store", b"no directory", 0xFFFFFFFF, 0)
-    state.wait(10.0)
+    state.wait(60.0)
     ref = "sha1-" + state.value.raw.hex()
     rootdir = dirref(ref)
     assert error_of(shared.rpc("kvs.lookup", {**SNAPSHOT, "rootdir": rootdir}).get)[0] == errno.EINVAL
@@ -474,16 +474,16 @@ def test_content_of_a_far_rank(ranks: Path) -> None:
         states = []
         for handle, blob in ((far, b"from afar"), (leader, b"from the leader")):
             state = handle.core.rpc(b"content.store", blob, 0xFFFFFFFF, 0)
-            state.wait(10.0)
+            state.wait(60.0)
             states.append((blob, state.value.raw))
         for handle in (leader, far):
             for blob, digest in states:
                 state = handle.core.rpc(b"content.load", digest, 0xFFFFFFFF, 0)
-                state.wait(10.0)
+                state.wait(60.0)
                 assert state.value.raw == blob
         far.rpc("content.flush").get()
         state = far.core.rpc(b"content.load", bytes(20), 0xFFFFFFFF, 0)
-        state.wait(10.0)
+        state.wait(60.0)
         assert state.errnum == errno.ENOENT
         assert error_of(far.rpc("content.register-backing", {"name": "x"}).get)[0] == errno.EINVAL
 

@@ -69,7 +69,7 @@ class World:
         return self.other.rpc("rexec.list", nodeid=rank).get()["procs"]  # type: ignore[no-any-return]
 
     def wait(self, who: Any, state: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60.0
         while time.monotonic() < deadline:
             if state == "log":
                 if any(who in line for line in self.log()):
