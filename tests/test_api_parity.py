@@ -88,6 +88,8 @@ MODULES = [
     "flux.shape",
     "flux.shape.parser",
     "flux.subprocess",
+    "flux.testing",
+    "flux.testing.fake_resources",
     "flux.uri",
     "flux.uri.uri",
     "flux.util",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import import_module
 from typing import Any
 
 from flux.hostlist import Hostlist
@@ -197,10 +196,11 @@ def fake_r(table: dict[str, Any]) -> Rv1Set:
 
 
 def _amended(made: Rv1Set, table: dict[str, Any]) -> Rv1Set:
-    """What the function MODULE:NAME makes of R and the topology that is pretended, if there is one."""
-    place, _, name = table["amend-r"].partition(":")
+    """What a function, MODULE:NAME or in a file, makes of R and the topology that is pretended, if there is one."""
+    from flux.testing.fake_resources import load_amender  # for tests
+
     try:
-        amend = getattr(import_module(place), name)
+        amend = load_amender(table["amend-r"])
         xml = read_text(table["hwloc-xml-path"]) if "hwloc-xml-path" in table else None
         return Rv1Set(amend(made.to_dict(), xml), keep_scheduling=True)
     except (ImportError, AttributeError, OSError, ValueError, TypeError, KeyError) as exc:
