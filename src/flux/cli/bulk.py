@@ -131,7 +131,7 @@ class SubmitBulkCmd(SubmitBaseCmd):
 
     def _expect(self, more: int) -> None:
         """Tells the bar of jobs, if there is one, that there will be `more` of them, or that there will not."""
-        if self._watcher is not None and self._watcher.progress is not None:
+        if self._watcher is not None:
             self._watcher.progress.expect(more)
 
     def progress_update(self, jobinfo: Any = None, submit: bool = False, submit_failed: bool = False) -> None:

@@ -15,11 +15,18 @@ from flux.progress import ElapsedTime, ProgressBar
 
 
 class JobStatus:
-    """What has been heard of a job: how often which events."""
+    """What has been heard of a job: how often which events.
+
+    Attributes:
+        status: pending, running, complete or failed.
+        exitcode: how its worst task ended: its exit code, or 128 and the signal; None if that is not known.
+    """
 
     def __init__(self, job: JobInfo) -> None:
         self.jobid: JobID = job.id
         self.job = job
+        self.status = "pending"
+        self.exitcode: int | None = None
         self._events: dict[str, int] = {}
         if job.state_id == INACTIVE:
             self.add_event("clean")
@@ -50,6 +57,9 @@ class JobProgressBar(ProgressBar):
         jps: show jobs per second instead of the time.
         counter_width: columns of a count.
         update_interval: seconds between redraws.
+
+    Attributes:
+        jobs: a JobStatus for each job that was added, by id.
     """
 
     def __init__(
@@ -69,7 +79,7 @@ class JobProgressBar(ProgressBar):
             total=0, before=f"{counters} ", after=after, pending=0, running=0, complete=0, failed=0, jps=0.0
         )
         self.flux_handle = flux_handle
-        self._jobs: dict[int, JobStatus] = {}
+        self.jobs: dict[int, JobStatus] = {}
         self._begun = starttime
         self._earlier = 0.0  # seconds from then to the start of the bar
         self._expected = 0
@@ -127,19 +137,21 @@ class JobProgressBar(ProgressBar):
     def expect(self, more: int) -> None:
         """There will be `more` jobs than have been expected (less, if negative): the bar is not full before them."""
         self._expected += more
-        self.total = max(self._expected, len(self._jobs))
+        self.total = max(self._expected, len(self.jobs))
 
     def add_job(self, job: JobInfo) -> None:
         """Counts a job, as what its state says it is."""
-        if job.id in self._jobs:
+        if job.id in self.jobs:
             return
-        status = self._jobs[job.id] = JobStatus(job)
+        status = self.jobs[job.id] = JobStatus(job)
         self.expect(0)
         if not status.active:
             self.count += 1
-            self._add(**{"complete" if job.result == "COMPLETED" else "failed": 1})
+            status.status = "complete" if job.result == "COMPLETED" else "failed"
+            self._add(**{status.status: 1})
         elif job.state_id in (RUN, CLEANUP):
             status.add_event("alloc")
+            status.status = "running"
             self._add(running=1)
         else:
             self._add(pending=1)
@@ -151,7 +163,7 @@ class JobProgressBar(ProgressBar):
 
     def process_event(self, jobid: int, event: EventLogEvent | None = None) -> None:
         """Takes in an event of a job; None: the end of its eventlog."""
-        job = self._jobs[JobID(jobid)]
+        job = self.jobs[JobID(jobid)]
         if not job.active:
             return
         name = "clean" if event is None else event.name
@@ -160,11 +172,14 @@ class JobProgressBar(ProgressBar):
         if known and name != "exception":
             return
         if name == "alloc":
+            job.status = "running"
             self._add(pending=-1, running=1)
         elif name == "exception" and event is not None and event.context["severity"] == 0:
             self._ended(job, failed=True)
         elif name == "finish" and event is not None:
-            self._ended(job, failed=os.waitstatus_to_exitcode(event.context["status"]) != 0)
+            code = os.waitstatus_to_exitcode(event.context["status"])
+            job.exitcode = code if code >= 0 else 128 - code
+            self._ended(job, failed=code != 0)
         elif name == "clean":
             self._ended(job, failed=False)
             self.count += 1
@@ -177,4 +192,5 @@ class JobProgressBar(ProgressBar):
             return
         job.add_event("ended")
         group = "running" if job.has_event("alloc") else "pending"
-        self._add(**{group: -1, "failed" if failed else "complete": 1})
+        job.status = "failed" if failed else "complete"
+        self._add(**{group: -1, job.status: 1})

@@ -35,9 +35,13 @@ class JobWatcher:
         stdout, stderr: where output goes.
         labelio: label lines with their job and task.
         starttime: what the progress bar's time starts from, in seconds since the epoch.
-        output_callback: called as ``output_callback(jobid, stream, data)`` with output, instead of showing it.
+        output_callback: called as ``output_callback(jobid, stream, data)`` with output, instead of showing it; at the
+            end of a job's output, with None for both.
+
+    Jobs are followed from when they are added. `start` shows the progress bar.
 
     Attributes:
+        progress: the progress bar, shown or not; its `jobs` have a JobStatus for each job.
         exitcode: the highest of the jobs': its exit code, 128 and the signal that ended it; at least 1 for a job that
             got a fatal exception before it started.
     """
@@ -80,6 +84,8 @@ class JobWatcher:
                 if path == EXEC and self.watcher.watch and not self.seen_init:
                     # A shell that failed early may have said why.
                     self.follow(OUTPUT)
+                if path == OUTPUT and self.watcher.output_callback is not None:
+                    self.watcher.output_callback(self.jobid, None, None)
                 return
             handler = {MAIN: self._main, EXEC: self._exec}.get(path, self._output)
             if not self.left or path == OUTPUT:
@@ -144,7 +150,7 @@ class JobWatcher:
         stderr: TextIO = sys.stderr,
         labelio: bool = False,
         starttime: float | None = None,
-        output_callback: Callable[[JobID, str, str], Any] | None = None,
+        output_callback: Callable[[JobID, str | None, str | None], Any] | None = None,
     ) -> None:
         self.flux_handle = flux_handle
         self.wait = wait
@@ -156,37 +162,31 @@ class JobWatcher:
         self.labelio = labelio
         self.output_callback = output_callback
         self.exitcode = 0
-        self.progress = JobProgressBar(flux_handle, starttime, jps) if progress else None
+        self.progress = JobProgressBar(flux_handle, starttime, jps)
+        self._shows_progress = progress
         self._t0: float | None = None  # the earliest submission: what times are relative to
         self._watched: list[JobWatcher.JobWatchStatus] = []
-        self._started = False
         if jobs is not None:
             self.add_jobs(*jobs)
 
     def start(self) -> JobWatcher:
-        """Begins to watch; returns self."""
-        if not self._started:
-            self._started = True
-            if self.progress is not None:
-                self.progress.start()
-            for status in self._watched:
-                status.follow(MAIN)
+        """Shows the progress bar, if there is to be one; returns self."""
+        if self._shows_progress:
+            self.progress.start()
         return self
 
     def stop(self) -> None:
         """Watches no more."""
         for status in self._watched:
             status.stop()
-        if self.progress is not None:
-            self.progress.stop()
+        self.progress.stop()
 
     def add_jobs(
         self, *jobs: JobInfo, stdout: TextIO | None = None, stderr: TextIO | None = None, wait: str | None = "clean"
     ) -> None:
         """Watches these jobs, too; arguments as of the class."""
         for job in jobs:
-            if self.progress is not None:
-                self.progress.add_job(job)
+            self.progress.add_job(job)
             self._add(job.id, stdout, stderr, wait)
 
     def add_jobid(
@@ -199,8 +199,7 @@ class JobWatcher:
         wanted = self.wait if wait == "clean" else wait
         status = self.JobWatchStatus(self, jobid, stdout or self.stdout, stderr or self.stderr, wanted)
         self._watched.append(status)
-        if self._started:
-            status.follow(MAIN)
+        status.follow(MAIN)
 
     def _failed(self, code: int) -> None:
         self.exitcode = max(self.exitcode, code)
@@ -212,7 +211,7 @@ class JobWatcher:
 
     def _log_event(self, status: JobWatchStatus, event: EventLogEvent, prefix: str) -> None:
         when = self._when(event)
-        if self.progress is not None and not prefix:
+        if not prefix:
             self.progress.process_event(status.jobid, event)
         if self.log_events:
             line = f"{status.jobid}: {when:.3f}s: {prefix}{event.name} {event.context_string}"
@@ -228,7 +227,7 @@ class JobWatcher:
         if self.output_callback is not None:
             self.output_callback(status.jobid, stream, data)
             return
-        if self.progress is not None:
+        if self._shows_progress:
             data = _CONTROLS.sub("", data)
         if self.labelio:
             data = "".join([f"{status.jobid}: {line}" for line in data.splitlines(keepends=True)])

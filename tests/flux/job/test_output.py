@@ -245,3 +245,22 @@ def test_sets_of_tasks() -> None:
 def test_a_notice_has_no_level_in_front() -> None:
     entry = event("log", level=LOG_NOTICE, message="hello", rank=3)
     assert LogEvent(entry).render() == "flux-shell[3]: hello"
+
+
+def test_a_watcher_hands_over_output_and_tells_how_jobs_have_ended(h: flux.Flux) -> None:
+    told: list[tuple[int, Any, Any]] = []
+    watcher = flux.job.JobWatcher(h, output_callback=lambda *args: told.append(args))
+    for jobid, status in ((50, 0), (51, 9), (52, 3 << 8)):
+        happen(h, jobid, SUBMIT, event("alloc"))
+        start(h, jobid)
+        write(h, jobid, "exec.eventlog", event("init"), INIT)
+        write(h, jobid, "output", HEADER, data(0, f"{jobid}\n"), eof(0), eof(0, "stderr"))
+        happen(h, jobid, event("finish", status=status))
+        end(h, jobid)
+        watcher.add_jobid(jobid)  # nothing else has to be started
+    h.reactor_run()
+    for jobid in (50, 51, 52):
+        assert [args[1:] for args in told if args[0] == jobid] == [("stdout", f"{jobid}\n"), (None, None)]
+    ends = {int(jobid): (status.status, status.exitcode) for jobid, status in watcher.progress.jobs.items()}
+    assert ends == {50: ("complete", 0), 51: ("failed", 137), 52: ("failed", 3)}
+    assert watcher.exitcode == 137
