@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,8 @@ def handle() -> Iterator[flux.Flux]:
     broker.stop()
 
 
-def test_an_instance_has_them_after_a_reload(handle: flux.Flux) -> None:
+def test_an_instance_has_them_after_a_reload(handle: flux.Flux, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable), prepend=os.pathsep)
     said: list[str] = []
 
     def amend(R: dict[str, Any], xml: str | None) -> dict[str, Any]:
