@@ -82,6 +82,13 @@ kill -9 $$: task(s) Killed
 {'number': 4, 'square': 16}
 sum: 30
 """,
+    "jobs_nested": """\
+all: COMPLETED; at level 1, 4 of 4 steps succeeded
+some: COMPLETED; at level 1, 2 of 4 steps succeeded
+a job of that instance: COMPLETED
+it is a job itself: True
+and that has ended: CANCELED
+""",
     "jobs_plugin": """\
 refused: project must be one of moon, mars, not sun
 {'priority': 10}
