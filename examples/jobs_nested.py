@@ -3,8 +3,9 @@
     this program -> two batch jobs, each an instance of its own with jobs of its own
                  -> an instance without a program, which this one connects to
 
-The outer instance has three jobs to look after, whatever happens in them: each has its own scheduler, KVS and ids. What a
-script leaves in the KVS of its *job* (`flux --parent kvs put`) is there for the outer program when the instance has gone.
+The outer instance has three jobs to look after, whatever happens in them: each has its own scheduler, KVS and ids.
+What a script leaves in the KVS of its *job* (`flux --parent kvs put`) is there for the outer program when the instance
+has gone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ flux --parent kvs put level=$(flux getattr instance-level) succeeded=$(flux jobs
 
 def ensemble(name: str, steps: int) -> JobspecV1:
     """A batch job: as ``flux batch -n1 --job-name=NAME``."""
-    jobspec = JobspecV1.from_batch_command(SCRIPT, name, args=[str(steps)], num_slots=1)
+    jobspec: JobspecV1 = JobspecV1.from_batch_command(SCRIPT, name, args=[str(steps)], num_slots=1)
     return jobspec
 
 
