@@ -45,13 +45,17 @@ def walk(path: str) -> Iterator[str]:
             yield from walk(os.path.join(path, name))
 
 
-def describe(path: str, store: Callable[[bytes], str], inline: int, chunk: int) -> FileObject:
+def describe(
+    path: str, store: Callable[[bytes], str], inline: int, chunk: int, mapped: Callable[[str], None] | None = None
+) -> FileObject:
     """The object of what is at a path. Raises OSError; ArchiveError for what is no file, link or directory.
 
     Args:
         store: keeps content, and returns its blobref.
         inline: content of up to so many bytes is in the object.
         chunk: the largest blob.
+        mapped: called with the path of a file whose content is in no object: `store` need not keep that, and the file
+            is cut at multiples of `chunk`.
     """
     about = os.lstat(path)
     found: FileObject = {
@@ -65,13 +69,16 @@ def describe(path: str, store: Callable[[bytes], str], inline: int, chunk: int) 
         stored_name(os.path.join("/", found["data"]))  # UTF-8, too
     elif stat.S_ISREG(about.st_mode):
         with open(path, "rb") as file:
-            found |= _content(file.fileno(), about.st_size, store, inline, chunk)
+            whole = mapped is not None and about.st_size > inline
+            if mapped is not None and whole:
+                mapped(path)
+            found |= _content(file.fileno(), about.st_size, store, inline, chunk, whole)
     elif not stat.S_ISDIR(about.st_mode):
         raise ArchiveError(f"{path}: only files, directories and symbolic links can be archived")
     return found
 
 
-def _content(fd: int, size: int, store: Callable[[bytes], str], inline: int, chunk: int) -> FileObject:
+def _content(fd: int, size: int, store: Callable[[bytes], str], inline: int, chunk: int, whole: bool) -> FileObject:
     if size <= inline:
         data = os.pread(fd, size, 0)
         if not data:
@@ -81,12 +88,13 @@ def _content(fd: int, size: int, store: Callable[[bytes], str], inline: int, chu
         except UnicodeDecodeError:
             return {"size": len(data), "encoding": "base64", "data": base64.b64encode(data).decode()}
     pieces: list[list[Any]] = []
-    for start, end in _regions(fd, size):
+    for start, end in [(0, size)] if whole else _regions(fd, size):
         while start < end:
             data = os.pread(fd, min(chunk, end - start), start)
             if not data:
                 break  # somebody has made the file shorter
-            pieces.append([start, len(data), store(data)])
+            if not (whole and data.count(0) == len(data)):  # holes
+                pieces.append([start, len(data), store(data)])
             start += len(data)
     return {"size": size, "encoding": "blobvec", "data": pieces} if pieces else {"size": size}
 

@@ -42,6 +42,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "env": ("flux.cli.commands.env:main", "other", "Print or run a command in the environment of Flux"),
     "event": ("flux.cli.commands.event:main", "other", "Publish and subscribe to events"),
     "exec": ("flux.cli.commands.exec:main", "instance", "Run a command on ranks of the instance"),
+    "filemap": ("flux.cli.commands.filemap:main", "", "Keep files in the KVS (deprecated: flux archive)"),
     "fsck": ("flux.cli.commands.fsck:main", "instance", "Check the integrity of the KVS on disk"),
     "gc": ("flux.cli.commands.gc:main", "instance", "Free what is not referred to from the backing store"),
     "getattr": ("flux.cli.commands.getattr:main", "instance", "Get a broker attribute"),

@@ -1,4 +1,5 @@
-"""The files of attributes.system.files, written into the job's temporary directory (RFC 37; spec 07, 5.13).
+"""The files of attributes.system.files, written into the job's temporary directory (RFC 37; spec 07, 5.13); then, if
+the option stage-in says so, those of archives (`fluxlet.shell.stagein`).
 
 Large ones may be in the content store; they are fetched first, and the tasks wait for them. The shell may read any
 blob, and a job can name any: those of guests do not come here, job-exec refuses them.
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 def stage(job: Job, then: Callable[[], None]) -> None:
     """Writes a job's files, and calls `then`; what is wrong later is the end of the job. Raises ShellError."""
+    if "stage-in" in job.options:
+        from fluxlet.shell.stagein import stage_in
+
+        files_first, then = then, lambda: stage_in(job, files_first)
     files = job.plan.files
     left = blobrefs(files)
     if not left:

@@ -50,7 +50,7 @@ for entry in CLI["R"]["subcommands"]["encode"]["options"]:
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
     *("config", "uptime", "shutdown", "startlog", "module", "overlay", "exec"),
-    *("kvs", "content", "dump", "restore", "fsck", "gc", "R", "top", "lptest", "archive"),
+    *("kvs", "content", "dump", "restore", "fsck", "gc", "R", "top", "lptest", "archive", "filemap"),
 )
 INSTANCE_SIDE = ("relay", "proxy", "config", "help", "R")
 PARSERS = {

@@ -14,7 +14,8 @@ import json
 import os
 import sys
 from collections import deque
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from flux.cli.archive_files import (
     ArchiveError,
@@ -31,9 +32,13 @@ from flux.cli.options import Command, Option, Parsed
 from flux.cli.tool import Failure, connect, run, show, text_of
 from flux.constants import FLUX_KVS_TREEOBJ, FLUX_KVS_WAITCREATE
 from flux.core import content_rpc, kvs_rpc, treeobj
+from flux.core.codec import dump_payload
 from flux.core.flux_t import FluxT
 from flux.core.future_state import RpcState
 from flux.core.kvs_txn import Txn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NAME = Option("n", "name", "The archive (default main).", "NAME")
 _OTHER = Option("", "no-force-primary", "Use the namespace of FLUX_KVS_NAMESPACE, not always the primary one.")
@@ -55,7 +60,7 @@ COMMAND = Command(
                 Option("", "overwrite", "Replace an archive of that name."),
                 Option("", "append", "Add to an archive of that name, if there is one."),
                 Option("", "preserve", "Have the content kept by dumps and gc, as long as the archive is there."),
-                Option("", "mmap", "For files that stay as they are. Their content is copied here all the same."),
+                Option("", "mmap", "Leave content over 1K in its files, which must stay as they are. On rank 0."),
                 Option("", "chunksize", "The largest blob (1M).", "N[KMG]", hidden=True),
                 Option("", "small-file-threshold", "What is in the archive itself (1K).", "N[KMG]", hidden=True),
                 Option("", "disable-mmap", "Read files with read(2).", hidden=True),
@@ -248,6 +253,17 @@ def _bytes(parsed: Parsed, name: str, default: int, least: int) -> int:
     return size
 
 
+def _map(ctx: FluxT, tag: str, chunk: int, path: str) -> None:
+    """Has the content service read a file when it is asked for its content. Raises OSError."""
+    request = dump_payload({"path": os.path.abspath(path), "chunksize": chunk, "tag": tag})
+    kvs_rpc.wait(ctx.rpc(b"content.mmap-add", request, 0, 0))
+
+
+def _unmap(ctx: FluxT, tag: str) -> None:
+    """Those of an archive no longer. Raises OSError."""
+    kvs_rpc.wait(ctx.rpc(b"content.mmap-remove", dump_payload({"tag": tag}), 0, 0))
+
+
 def _create(ctx: FluxT, parsed: Parsed, hash_name: str) -> None:
     for other in ("preserve", "no-force-primary"):
         if parsed.has("mmap") and parsed.has(other):
@@ -262,12 +278,18 @@ def _create(ctx: FluxT, parsed: Parsed, hash_name: str) -> None:
     _enter(parsed)
     store = _Storing(ctx, hash_name)
     objects: list[FileObject] = []
+    tag = archive.key.removeprefix("archive.")
+    if parsed.has("overwrite"):
+        _unmap(ctx, tag)
+    mapped, keep = None, cast("Callable[[bytes], str]", store)
+    if parsed.has("mmap") and not parsed.has("disable-mmap"):
+        mapped, keep = partial(_map, ctx, tag, chunk), partial(treeobj.blobref, hash_name=hash_name)
     for given in parsed.words:
         for path in walk(given):
             if os.path.normpath(path) in (".", "/"):
                 continue  # where it is extracted, there is one
             try:
-                objects.append(describe(path, store, inline, chunk))
+                objects.append(describe(path, keep, inline, chunk, mapped))
             except OSError as exc:
                 raise Failure(f"{path}: {text_of(exc)}") from None
             if parsed.has("verbose"):
@@ -313,11 +335,16 @@ def _remove(ctx: FluxT, parsed: Parsed) -> None:
     if not parsed.has("force"):
         archive.read()
     archive.remove()
+    _unmap(ctx, archive.key.removeprefix("archive."))
 
 
-def _body(parsed: Parsed) -> int:
-    name = parsed.command.name.rpartition(" ")[2]
-    with connect(COMMAND) as handle:
+def act(command: Command, name: str, parsed: Parsed) -> int:
+    """What a subcommand does.
+
+    Args:
+        name: create, extract, list or remove.
+    """
+    with connect(command) as handle:
         try:
             if name == "create":
                 _create(handle.core, parsed, handle.attr_get("content.hash"))
@@ -330,6 +357,10 @@ def _body(parsed: Parsed) -> int:
         except ArchiveError as exc:
             raise Failure(str(exc)) from None
     return 0
+
+
+def _body(parsed: Parsed) -> int:
+    return act(COMMAND, parsed.command.name.rpartition(" ")[2], parsed)
 
 
 def main(argv: list[str]) -> int:
