@@ -1,8 +1,13 @@
-"""Barriers whose names are in use again before all ranks have heard that they were over."""
+"""Barriers whose names are in use again before all ranks have heard that they were over.
+
+First the ways in which that can happen, one by one; then teams whose members enter again as soon as they are answered,
+on a network that stands still every now and then, while members are lost.
+"""
 
 from __future__ import annotations
 
 import errno
+import random
 import uuid
 from collections.abc import Iterator
 
@@ -56,7 +61,7 @@ def outcome(*calls: Call) -> list[int | None]:
 
 def nothing_left(world: World) -> bool:
     services = [member.broker.modules["barrier"].instance for member in world.living()]
-    return len(services) == 3 and not any(
+    return len(services) == world.size and not any(
         service.barriers or service._of_sender for service in services if isinstance(service, BarrierService)
     )
 
@@ -129,3 +134,90 @@ def test_who_has_not_heard_that_others_are_over_is_counted(world: World, monkeyp
     assert nothing_left(world)
     services = [member.broker.modules["barrier"].instance for member in world.living()]
     assert [len(service._over) for service in services if isinstance(service, BarrierService)] == [1, 1, 1]
+
+
+class Member:
+    """A place in a team, and who has it: it enters again and again.
+
+    Args:
+        team: all of its places.
+        name: of the barrier.
+    """
+
+    def __init__(self, world: World, team: list[Member], name: str) -> None:
+        self.world = world
+        self.team = team
+        self.name = name
+        self.passed = 0
+        self.tries: list[tuple[float, float, int]] = []
+        """From when it has waited, until when, and with which outcome, -1: it was lost."""
+        self.since = -1.0
+        """When it has entered; negative: it is not waiting."""
+        self.stops = False
+        self.client = client(world, world.random.randrange(world.size))
+
+    def enter(self) -> None:
+        if not self.stops and not self.client.gone:
+            self.since = self.world.now
+            request = {"name": self.name, "nprocs": len(self.team)}
+            self.client.ask("barrier.enter", request, answered=self._answered)
+
+    def _answered(self, call: Call) -> None:
+        if not call.errnum:
+            self.passed += 1
+            for other in self.team:
+                waits = 0 <= other.since <= self.world.now
+                if not waits and not any(end >= self.since and how <= 0 for _, end, how in other.tries):
+                    self.client.node.fail(f"barrier {self.name} was left while another was not there")
+        self.tries.append((self.since, self.world.now, call.errnum))
+        self.since = -1.0
+        self.world.soon(0.05, self.enter)
+
+    def lose(self) -> None:
+        """Its client goes; another comes when all have heard of that."""
+        if not self.client.gone:
+            self.client.leave()
+            if self.since >= 0:
+                self.tries.append((self.since, self.world.now, -1))
+            self.since = -1.0
+            self.world.at(self.world.now + 6.0, self._replace)
+
+    def _replace(self) -> None:
+        self.client = client(self.world, self.world.random.randrange(self.world.size))
+        self.enter()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_teams_meet_again_and_again(seed: int) -> None:
+    chance = random.Random(f"teams {seed}")
+    size = chance.choice((2, 3, 5, 8, 13))
+    with World(seed, size, chance.choice(("kary:1", "kary:2", "binomial", "custom"))).time() as world:
+        world.slow = chance.choice((0.0001, 0.001, 0.01))
+        for rank in range(size):
+            world.boot(rank)
+        world.run(10.0)
+        teams: list[list[Member]] = []
+        for number in range(3):
+            team: list[Member] = []
+            team += [Member(world, team, f"team{number}") for _ in range(chance.choice((2, 3, 6)))]
+            teams.append(team)
+        members = [member for team in teams for member in team]
+        for member in members:
+            member.enter()
+        for _ in range(20):
+            world.run(chance.expovariate(4.0))
+            if chance.random() < 0.7:
+                link(world, chance.randrange(1, size)).hold(chance.uniform(0.01, 0.3))
+            else:
+                chance.choice(members).lose()
+        world.run(10.0)
+        before = [member.passed for member in members]
+        world.run(5.0)
+        assert all(member.passed > passed + 1 for member, passed in zip(members, before, strict=True))
+        for member in members:
+            member.stops = True
+        world.run(5.0)
+        for member in members:
+            member.client.leave()
+        world.run(5.0)
+        assert nothing_left(world)
