@@ -74,3 +74,11 @@ def test_submodules_of_packages_load_when_they_are_named(name: str) -> None:
 def test_packages_say_what_they_have_not(package: str) -> None:
     code = f"import flux.{package}\ntry: flux.{package}.nosuch\nexcept AttributeError as exc: result = str(exc)"
     assert evaluate(code) == f"module 'flux.{package}' has no attribute 'nosuch'"
+
+
+@pytest.mark.parametrize("package", ["flux.job", "flux.resource", "flux.util", "flux.cli.base"])
+def test_names_that_have_not_been_loaded_are_listed(package: str) -> None:
+    # Programs ask this way what a release of Flux can do.
+    api = json.loads((Path(__file__).parents[1] / "spec" / "api.json").read_text())["modules"][package]
+    names = [name for name, entry in api.items() if entry["tier"] != "rare"]
+    assert evaluate(f"import {package}; result = sorted(set({names}) - set(dir({package})))") == []

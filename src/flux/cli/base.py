@@ -382,3 +382,7 @@ def __getattr__(name: str) -> object:
 
         return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ELSEWHERE})

@@ -1,7 +1,8 @@
 """Names of a package that load when they are first used, those of its submodules among them.
 
 Programs name submodules that they have not imported (`flux.resource.list.resource_list`), for the reference imports
-them with their package. Here they load at that moment.
+them with their package. Here they load at that moment. `dir` has the names before that: programs look there for what
+a release of Flux can do (radical.utils does, for `JournalConsumer`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 
 def loader(namespace: dict[str, Any], places: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package.
+    """The `__getattr__` of a package, which also gets a `__dir__`.
 
     Args:
         namespace: the package's `globals()`.
@@ -36,4 +37,5 @@ def loader(namespace: dict[str, Any], places: Mapping[str, str]) -> Callable[[st
                     raise
         raise AttributeError(f"module '{package}' has no attribute '{name}'")
 
+    namespace["__dir__"] = lambda: sorted({*namespace, *places})
     return __getattr__
