@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flux.job._infoparts import EmptyObject
 from flux.util import AltField, Deduplicator, DisplayValue, OutputFormat, UtilDatetime, UtilFormatter
 
 
@@ -49,6 +50,17 @@ def field(spec: str, value: Any) -> str:
         (":.0+", "ab", ""),
         (":5.3f+", 3.14159, "3.142"),  # the precision of a number cuts nothing off
         (":.3h+", 123456, "12+"),  # h makes text of it
+        (":>5dh", 7, "    7"),  # but not where there is to be a number
+        # What is not known is empty, where a number was expected as well.
+        (":5d", "", "     "),
+        (":<5.1f", "", "     "),
+        (":05x", "", "     "),
+        (":>4dh", "", "   -"),
+        (":*=+4,d", "", "****"),
+        ("!F:>3", EmptyObject(), "   "),
+        ("!d:%H::>3h", EmptyObject(), "  -"),
+        ("!D", EmptyObject(), ""),
+        (":>3d", EmptyObject(), "   "),
     ],
 )
 def test_field_is_formatted(spec: str, value: Any, text: str) -> None:

@@ -16,8 +16,6 @@ from flux.job.stats import JobStats
 if TYPE_CHECKING:
     from flux.uri import JobURI
 
-_TYPE_LETTERS = "bcdeEfFgGnosxX%"
-
 
 class EmptyObject:
     """Nothing, of which any attribute is nothing, too."""
@@ -34,8 +32,9 @@ class EmptyObject:
         return ""
 
     def __format__(self, spec: str) -> str:
-        # No number, even if one was expected.
-        return format("", spec[:-1] if spec[-1:] and spec[-1] in _TYPE_LETTERS else spec)
+        from flux.util.formatter import text_spec
+
+        return format("", text_spec(spec))
 
 
 class AnnotationsInfo:

@@ -3,6 +3,7 @@
 Rules that hold here:
 - a spec is Python's, then optionally ``h`` (a hyphen for an empty value), then optionally ``+`` (mark that
   the precision cut something off);
+- what is not known is "" (or prints as that), and is laid out as a text even where a number was expected;
 - a time is formatted by strftime, and only what follows ``::`` in its spec is Python's. The epoch stands for
   "never", and is empty.
 """
@@ -23,6 +24,21 @@ _ISO = "%FT%T"
 
 #: The precision of a spec that cuts text: numbers have a type letter after it, for them it means digits.
 _text_precision = re.compile(r"\.([0-9]+)s?\Z").search
+
+
+#: The spec of a number.
+_numeric_spec = re.compile(
+    r"(?:(?P<fill>.)?(?P<align>[<>=^]))?[-+ ]?z?#?0?(?P<width>[0-9]*)[,_]?(?:\.[0-9]+)?[bcdeEfFgGnoxX%]"
+).fullmatch
+
+
+def text_spec(spec: str) -> str:
+    """A spec for a text in place of the number that it is for; another one as it is."""
+    found = _numeric_spec(spec)
+    if found is None:
+        return spec
+    align = found["align"] if found["align"] not in (None, "=") else ">"
+    return f"{found['fill'] or ''}{align}{found['width']}"
 
 
 def empty_outputs() -> tuple[str, ...]:
@@ -52,9 +68,9 @@ class UtilFormatter(string.Formatter):
         convert = _CONVERSIONS.get(conv or "")
         if convert is None:
             return super().convert_field(value, conv)
-        if value == "" and conv != "d":
-            return ""
-        return convert(value)
+        if conv == "d":
+            return convert("" if _is_nothing(value) else value)
+        return "" if _is_nothing(value) else convert(value)
 
     def format_field(self, value: Any, spec: str) -> str:
         """`format(value, spec)`, with the suffixes."""
@@ -63,15 +79,24 @@ class UtilFormatter(string.Formatter):
         return _format_suffixed(value, spec)
 
 
+def _is_nothing(value: Any) -> bool:
+    """Whether a value stands for one that is not known: "", or an object that prints so."""
+    return value == "" or (not isinstance(value, (str, int, float)) and value is not None and str(value) == "")
+
+
 def _format_suffixed(value: Any, spec: str) -> str:
     mark = spec.endswith("+")
     if mark:
         spec = spec[:-1]
     if spec.endswith("h"):
         spec = spec[:-1]
-        value = str(value)
-        if value in empty_outputs():
-            value = "-"
+        text = str(value)
+        if text in empty_outputs():
+            value, spec = "-", text_spec(spec)
+        elif _numeric_spec(spec) is None:
+            value = text
+    if value == "":
+        spec = text_spec(spec)
     if mark and not isinstance(value, (int, float)):
         found = _text_precision(spec)
         text = format(value)

@@ -14,6 +14,8 @@ from goldens import VECTORS, Golden, GoldenInstance, Player, goldens
 BETTER: dict[str, tuple[tuple[str, ...], tuple[str, ...], int]] = {
     # What a job without a URI has for one is nothing.
     "flux jobs --from-stdin -no '{uri.local}' < jobs.jsonl": (("local:///tmp/flux-XXXXXX/local-0",), (), 0),
+    # What is not known is empty, also where a number was expected.
+    "flux jobs --from-stdin -o '{nnodes:d}' < jobs.jsonl": (("NNODES", "16", "1", "2", *"1" * 9), (), 0),
     # -q works; there are no queues here.
     "flux pgrep -q batch run 2>&1 | tail -1": ((), (), 0),
     # -a counts, with the root left out as well.

@@ -139,10 +139,19 @@ def test_watch_selects_jobs(instance: Instance, directory: Path, watched: list[s
     assert re.fullmatch(
         rf"flux-watch: INFO: Watching 1 jobs\n{watched[2]}: \d+\.\d{{3}}s: failed: status=512\n", done.stderr
     )
-    done = run(instance, directory, "flux watch --since=-1h -c2")
+    done = run(instance, directory, "flux watch --since -1h -c2")
     assert (done.returncode, sorted(done.stdout.splitlines())) == (2, ["watched 2", "watched 3"])
     done = run(instance, directory, "flux watch --active --progress")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "flux-watch: INFO: No matching jobs\n")
+
+
+def test_since_takes_what_looks_like_an_option(instance: Instance, directory: Path, watched: list[str]) -> None:
+    done = run(instance, directory, "flux jobs --since -1h -no '{name}' -f failed -c1")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "watched")
+    done = run(instance, directory, "flux jobs --since -a")
+    assert (done.returncode, done.stdout) == (2, "")
+    done = run(instance, directory, "flux jobs --since=+1h")
+    assert (done.returncode, done.stderr) == (1, "flux-jobs: ERROR: --since=+1h appears to be in the future\n")
 
 
 def test_progress_of_jobs_that_have_ended_is_there_at_once(

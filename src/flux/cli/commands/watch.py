@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flux.cli.argparse import FluxArgumentParser
 from flux.cli.jobid import jobid_argument
+from flux.cli.since import joined
 from flux.util import CLIMain, FilterAction, FilterActionSetUpdate, FilterTrueAction
 
 if TYPE_CHECKING:
@@ -56,22 +56,15 @@ def parser() -> FluxArgumentParser:
 
 
 def _since(text: str | None) -> float:
-    if text is None:
-        return 0.0
-    from flux.util import parse_datetime
+    from flux.cli.since import FutureError, since
 
     try:
-        when = parse_datetime(text).timestamp()
+        return 0.0 if text is None else since(text)
+    except FutureError as exc:
+        LOGGER.error(str(exc))
     except ValueError:
-        try:
-            when = float(text)
-        except ValueError:
-            LOGGER.error(f"--since: invalid value '{text}'")
-            sys.exit(_USAGE)
-    if when > time.time():
-        LOGGER.error(f"--since={text} appears to be in the future")
-        sys.exit(_USAGE)
-    return when
+        LOGGER.error(f"--since: invalid value '{text}'")
+    sys.exit(_USAGE)
 
 
 def _jobs(handle: Flux, args: Any) -> list[JobInfo]:
@@ -129,7 +122,7 @@ def _watch(args: Any) -> int:
 
 
 def _run(argv: list[str]) -> None:
-    args = parser().parse_args(argv)
+    args = parser().parse_args(joined(argv))
     if not args.JOBID and not args.filtered:
         LOGGER.error("At least one job selection option is required")
         print("Try 'flux watch --help' for more information.", file=sys.stderr)

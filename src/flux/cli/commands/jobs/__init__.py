@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from flux.cli.argparse import FluxArgumentParser
 from flux.cli.jobid import jobid_argument
+from flux.cli.since import joined
 from flux.util import CLIMain, ColorAction, FilterAction, FilterActionSetUpdate, FilterActionUser, FilterTrueAction
 
 LOGGER = logging.getLogger("flux-jobs")
@@ -65,7 +66,7 @@ def parser() -> FluxArgumentParser:
 def _run(argv: list[str]) -> None:
     from flux.cli.commands.jobs.listing import listing
 
-    listing(parser().parse_args(argv))
+    listing(parser().parse_args(joined(argv)))
 
 
 def main(argv: list[str]) -> NoReturn:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections.abc import Iterable
 from typing import Any
 
 from flux.cli.commands.jobs.formats import JobsConfig
+from flux.cli.since import since
 from flux.core.handle import Flux
 from flux.job._names import INACTIVE
 from flux.job.info import JobInfo, JobInfoFormat, job_fields_to_attrs
@@ -40,7 +40,7 @@ def listing(args: Any) -> None:
         LOGGER.warning("Filtering options ignored with jobid list")
     if args.a and args.filter:
         LOGGER.warning("Both -a and --filter specified, ignoring -a")
-    args.since = _since(args.since)
+    args.since = since(args.since) if args.since else 0.0
     table = _table(args)
     if args.from_stdin:
         jobs, truncated = _from_stdin(), False
@@ -60,20 +60,6 @@ def listing(args: Any) -> None:
         print("Use --count to increase returned results or use filters to alter results.", file=sys.stderr)
     if args.recursive:
         _descend(jobs, args, table, "", args.level)
-
-
-def _since(text: Any) -> float:
-    if not isinstance(text, str):
-        return 0.0
-    from flux.util import parse_datetime
-
-    try:
-        when = parse_datetime(text).timestamp()
-    except ValueError:
-        when = float(text)
-    if when > time.time():
-        raise ValueError(f"--since={text} appears to be in the future")
-    return when
 
 
 def _table(args: Any) -> JobInfoFormat:
