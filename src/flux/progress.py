@@ -10,12 +10,17 @@ Rule: whatever happens, the terminal gets its full scrolling region back: by sto
 from __future__ import annotations
 
 import atexit
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+
+
+def _terminal_size() -> Any:
+    from shutil import get_terminal_size  # many who import this have no bar
+
+    return get_terminal_size()
 
 
 class ElapsedTime(float):
@@ -70,7 +75,7 @@ class Bottombar:
         """The text for the terminal's present width."""
         if self._formatter is None:
             return " ".join(f"{key}={value}" for key, value in self._values.items())
-        return self._formatter(self, shutil.get_terminal_size().columns)
+        return self._formatter(self, _terminal_size().columns)
 
     def start(self) -> Bottombar:
         """Takes the last row and draws; returns self. Again while started: nothing."""
@@ -78,7 +83,7 @@ class Bottombar:
             self._started_at = time.monotonic()
             self._stopped_after = None
             atexit.register(self.stop)
-            self._setup(shutil.get_terminal_size().lines)
+            self._setup(_terminal_size().lines)
             self.redraw()
         return self
 
@@ -92,7 +97,7 @@ class Bottombar:
         if not self._lines:
             return
         self._drawn_at = time.monotonic()
-        lines = shutil.get_terminal_size().lines
+        lines = _terminal_size().lines
         if lines != self._lines:
             self._setup(lines)
         self._write(f"\0337\033[{lines};1H\033[2K\033[?7l\033[0m{self}\033[?7h\0338")
@@ -106,7 +111,7 @@ class Bottombar:
         if not self._lines:
             return
         self._stopped_after = self.elapsed
-        lines, self._lines = shutil.get_terminal_size().lines, 0
+        lines, self._lines = _terminal_size().lines, 0
         atexit.unregister(self.stop)
         self._write(f"\0337\033[{lines};1H\033[K\033[r\0338{self}\n")
 
