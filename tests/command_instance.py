@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from flux.message import Message
 from fluxlet.broker.attributes import Attributes
@@ -110,6 +111,9 @@ class Instance:
         self.broker.server.listen(self.path)
         self._thread = threading.Thread(target=self.broker.reactor.run)
         self._thread.start()
+        if not {"job-manager", "resource", "sched-simple"} & set(services or {}):
+            # What the scheduler says when it has resources is the last that comes unasked: into logs of tests, if late.
+            wait_until(lambda: any(b" ready: mode" in line for line in list(self.broker.log.ring)), "the scheduler")
 
     def _record(self, client: Client, message: Message) -> list[Delivery]:
         line = recorded(message) if message.topic_bytes is not None else None
