@@ -207,7 +207,7 @@ def test_an_exception_in_a_callback_of_the_wait_comes_out_of_it(h: flux.Flux) ->
 
 def test_a_wait_that_is_served_on_a_view_ends_in_time_and_may_be_repeated(h: flux.Flux) -> None:
     def begin(future: FutureExt) -> None:
-        future.get_flux().timer_watcher_create(0.05, lambda *args: future.fulfill("done")).start()
+        future.get_flux().timer_watcher_create(0.3, lambda *args: future.fulfill("done")).start()
 
     future = FutureExt(begin, flux_handle=h)
     assert error_of(lambda: future.wait_for(0.001)) == EXPIRED
@@ -356,7 +356,7 @@ def test_reset_starts_the_time_anew_and_arrival_ends_it(h: flux.Flux) -> None:
             future.reset()
 
     future = FutureExt(lambda future: None, flux_handle=h)
-    future.then(callback, "a", timeout=0.01)
+    future.then(callback, "a", timeout=0.5)  # by which the other one is answered
     # The time limit of an RPC that is answered does not hold the loop, even if it is reset.
     ping(h).then(callback, "rpc", timeout=1000.0)
     h.reactor_run()

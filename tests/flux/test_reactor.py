@@ -241,7 +241,7 @@ def test_the_last_stop_of_a_pass_decides(reactor: Reactor, first: str, second: s
 def test_events_keep_working_in_the_run_after_a_stop(reactor: Reactor) -> None:
     out: list[str] = []
     reactor.timer(0.001, 0, reactor.stop).start()
-    reactor.timer(0.03, 0, lambda: out.append("late")).start()
+    reactor.timer(0.3, 0, lambda: out.append("late")).start()
     assert reactor.run(0) == 1
     assert out == []
     assert reactor.run(0) == 0
@@ -422,7 +422,7 @@ def test_stop_ends_all_nested_runs(reactor: Reactor) -> None:
         reactor.timer(0.001, 0, reactor.stop).start()
         out.append(reactor.run())
 
-    late = reactor.timer(0.05, 0, lambda: out.append("late"))
+    late = reactor.timer(0.3, 0, lambda: out.append("late"))
     late.start()
     reactor.timer(0, 0, outer).start()
     assert reactor.run() == 1

@@ -73,7 +73,7 @@ def lines(instance: Instance, *words: str, input: str = "", cwd: Path | None = N
 
 def until(instance: Instance, found: list[str], *words: str) -> None:
     """Waits until a command prints something."""
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 60.0
     while (printed := lines(instance, *words)) != found:
         assert time.monotonic() < deadline, printed
         time.sleep(0.05)

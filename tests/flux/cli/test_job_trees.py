@@ -140,7 +140,7 @@ def top(nested: Nested, *words: str, **environ: str) -> Terminal:
 
 def see(terminal: Terminal, *texts: str) -> None:
     """Waits until the screen has some texts: it is drawn anew (Ctrl-L) and looked at until then."""
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 60.0
     while True:
         terminal.seen = ""
         terminal.type("\x0c")

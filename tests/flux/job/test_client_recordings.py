@@ -129,20 +129,20 @@ def test_the_executor() -> None:
         ok, failing, missing, bad = (executor.submit(request_jobspec_text(name, line)) for line in (1, 2, 3, 4))
         for event in executor.EVENTS:
             ok.add_event_callback(event, lambda future, entry: events.append(entry.name))
-        assert (ok.result(10), failing.result(10)) == (0, 1)
+        assert (ok.result(60), failing.result(60)) == (0, 1)
         with pytest.raises(flux.job.JobException, match=r"task 0 .*: start failed"):
-            missing.result(10)
+            missing.result(60)
         with pytest.raises(PermissionError, match=r"Missing key \(version\)"):
-            bad.result(10)
+            bad.result(60)
         with pytest.raises(RuntimeError, match="job could not be submitted due to PermissionError"):
             bad.jobid()
         assert (ok.jobid(), failing.jobid(), missing.jobid()) == (6492782592, 6492782593, 6492782594)
         done, _ = concurrent.futures.wait([ok, failing, missing, bad], 10)
         assert len(done) == 4
         attached = executor.attach(ok.jobid())
-        assert attached.result(10) == 0
+        assert attached.result(60) == 0
         with pytest.raises(ValueError, match="job ID does not match any job"):
-            executor.attach(77).result(10)
+            executor.attach(77).result(60)
     assert set(events) >= {"submit", "alloc", "start", "finish", "clean"}
 
 

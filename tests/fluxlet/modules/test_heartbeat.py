@@ -99,14 +99,14 @@ class Parent(Peer):
 
 
 @pytest.fixture
-def child(start_broker: Callable[..., BrokerThread]) -> tuple[BrokerThread, Parent]:
-    """Rank 1, which expects a pulse every 20 ms."""
+def child(request: pytest.FixtureRequest, start_broker: Callable[..., BrokerThread]) -> tuple[BrokerThread, Parent]:
+    """Rank 1, which expects a pulse every 20 ms; indirectly, for how long it goes without."""
     parent = Parent()
 
     def prepare(broker: Broker) -> None:
         broker.router.attach(parent)
 
-    config = {"heartbeat": {"period": "20ms", "timeout": "200ms", "warn_thresh": 3}}
+    config = {"heartbeat": {"period": "20ms", "timeout": request.param, "warn_thresh": 3}}
     return start_broker({"rank": "1", "size": "2"}, config, prepare), parent
 
 
@@ -121,6 +121,7 @@ def pulse(broker: BrokerThread, parent: Parent) -> None:
     broker.call(lambda: broker.broker.submit(parent, event))
 
 
+@pytest.mark.parametrize("child", ["1h"], indirect=True)
 def test_other_ranks_miss_it(child: tuple[BrokerThread, Parent]) -> None:
     broker, parent = child
     until(lambda: logged(broker) == ["heartbeat overdue"])
@@ -128,6 +129,7 @@ def test_other_ranks_miss_it(child: tuple[BrokerThread, Parent]) -> None:
     assert logged(broker)[:2] == ["heartbeat overdue", "heartbeat received"]
 
 
+@pytest.mark.parametrize("child", ["200ms"], indirect=True)
 def test_other_ranks_do_not_beat_and_give_their_parent_up_once(child: tuple[BrokerThread, Parent]) -> None:
     broker, parent = child
     until(lambda: broker.call(lambda: broker.broker.router.parent is None))

@@ -423,7 +423,7 @@ def test_a_task_that_ignores_sigterm_is_killed(player: JobPlayer) -> None:
 
 
 def test_a_job_has_a_time_limit(player: JobPlayer) -> None:
-    job = player.start(py("import time; time.sleep(60)"), limit=0.3)
+    job = player.start(py("import time; time.sleep(60)"), limit=1.0)
     player.wait(job)
     assert job.responses == [
         ("start", {}),
@@ -444,11 +444,11 @@ def test_the_time_limit_can_change(player: JobPlayer) -> None:
 
 
 def test_a_signal_before_the_time_limit(player: JobPlayer) -> None:
-    option = {"signal": {"signum": int(signal.SIGUSR2), "timeleft": 59.5}}
+    option = {"signal": {"signum": int(signal.SIGUSR2), "timeleft": 58.0}}
     job = player.run(sh("trap 'echo got; exit 3' USR2; while :; do sleep 0.05; done"), option, limit=60.0)
     assert (job.status, player.output(job)) == (3 << 8, "got\n")
     (message,) = player.logged(job)
-    assert re.fullmatch(r"job will expire in 59\.\ds, sending SIGUSR2 to job", message)
+    assert re.fullmatch(r"job will expire in 5\d\.\ds, sending SIGUSR2 to job", message)
 
 
 def test_others_have_some_time_after_the_first_exit(player: JobPlayer) -> None:
