@@ -83,7 +83,10 @@ class Parsed:
     Attributes:
         command: the command, or the sub-command that was chosen.
         words: what is not options.
+        outer: of a sub-command, what stood before its name.
     """
+
+    outer: Parsed | None = None
 
     def __init__(self, command: Command) -> None:
         self.command = command
@@ -212,7 +215,11 @@ class Command:
         if parsed.has("help"):
             raise UsageError(self.usage(), self.help_status)
         if self.subcommands:
-            return self._choose(parsed.words)
+            chosen = outermost = self._choose(parsed.words)
+            while outermost.outer is not None:
+                outermost = outermost.outer
+            outermost.outer = parsed
+            return chosen
         count = len(parsed.words)
         if count < self.least or (self.most is not None and count > self.most):
             raise UsageError(self.usage())

@@ -65,6 +65,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "multi-prog": ("flux.cli.commands.multi_prog:main", "jobs", "Run another program in each task of a job"),
     "overlay": ("flux.cli.commands.overlay:main", "instance", "Show how the brokers of an instance do"),
     "pgrep": ("flux.cli.commands.pgrep:main", "list", "Find jobs by name or id"),
+    "pmi": ("fluxlet.cmd.pmi:main", "other", "Try out the PMI of what has started this program"),
     "pstree": ("flux.cli.commands.pstree:main", "list", "Show jobs, and the jobs in them, as a tree"),
     "pkill": ("flux.cli.commands.pkill:main", "list", "Cancel jobs by name or id"),
     "post-job-event": ("flux.cli.commands.post_job_event:main", "list", "Post an event to the eventlog of a job"),

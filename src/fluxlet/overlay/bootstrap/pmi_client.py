@@ -56,12 +56,18 @@ class PmiClient:
             raise PmiError(f"PMI_RANK={rank} is not below PMI_SIZE={size}")
         return cls(fd, rank, size, "FLUX_PMI_DEBUG" in environ)
 
-    def _ask(self, request: str, answer: str) -> dict[str, str]:
-        """Sends a line; returns the words of the response, whose `cmd` is `answer`."""
+    def _send(self, request: str) -> None:
         if self._debug:
             print(f"bootstrap: simple: {request}", file=sys.stderr)
         try:
             self._sock.sendall(encode(request))
+        except OSError as exc:
+            raise PmiError(f"connection with the launcher: {exc.strerror}") from None
+
+    def _ask(self, request: str, answer: str) -> dict[str, str]:
+        """Sends a line; returns the words of the response, whose `cmd` is `answer`."""
+        self._send(request)
+        try:
             while not self._received:
                 data = self._sock.recv(4096)
                 if not data:
@@ -110,6 +116,10 @@ class PmiClient:
     def barrier(self) -> None:
         """Waits for all ranks."""
         self._do("cmd=barrier_in", "barrier_out")
+
+    def abort(self, text: str) -> None:
+        """Has the launcher end the whole program; that is not answered."""
+        self._send(f"cmd=abort exitcode=1 error_msg={text}")
 
     def finalize(self) -> None:
         """Ends the conversation."""
