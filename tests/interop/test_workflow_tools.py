@@ -30,6 +30,20 @@ if __name__ == "__main__":
         print(executor.submit(add, 1, 1).result())
 """
 
+CLUSTER = """
+from executorlib import FluxClusterExecutor, FluxJobExecutor
+
+def level(_):
+    import flux
+    return int(flux.Flux().attr_get("instance-level"))
+
+if __name__ == "__main__":
+    with FluxClusterExecutor(resource_dict={"cores": 1}, cache_directory="cache") as executor:
+        print([future.result() for future in [executor.submit(level, n) for n in range(2)]])
+    with FluxJobExecutor(flux_executor_nesting=True, max_workers=1) as executor:
+        print(executor.submit(level, 0).result())
+"""
+
 PSIJ = """
 import psij
 
@@ -98,6 +112,12 @@ def needs(module: str) -> pytest.MarkDecorator:
 def test_executorlib_runs_functions_as_jobs(tmp_path: Path) -> None:
     printed = in_an_instance(tmp_path, sys.executable, program(tmp_path, EXECUTORLIB))
     assert printed.splitlines() == ["[1, 2, 3, 4]", "2"]
+
+
+@needs("pysqa")
+def test_executorlib_runs_functions_in_batch_jobs(tmp_path: Path) -> None:
+    printed = in_an_instance(tmp_path, sys.executable, program(tmp_path, CLUSTER))
+    assert printed.splitlines() == ["[1, 1]", "1"]
 
 
 @needs("psij")
