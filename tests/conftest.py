@@ -19,7 +19,15 @@ settings.load_profile("fluxlet")
 
 #: Files that take long, the longest first: they begin, so that no worker is left with one when the others are done.
 LONG = [
+    "tests/test_docs.py",
     "tests/sim/test_simulation.py",
+    "tests/fluxlet/test_start.py",
+    "tests/test_examples.py",
+    "tests/flux/cli/test_command_job.py",
+    "tests/flux/cli/test_command_jobs.py",
+    "tests/fluxlet/test_fuzz.py",
+    "tests/fluxlet/modules/test_kept_back.py",
+    "tests/fluxlet/testing/test_plugin.py",
 ]
 
 # Who runs us in the background, or by nohup, has us ignore signals, and all that tests start would do so as well.
