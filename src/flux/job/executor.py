@@ -18,6 +18,7 @@ import contextlib
 import errno
 import itertools
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -392,5 +393,6 @@ class FluxExecutor:
     ) -> None:
         self.shutdown(wait=True)
 
-    def __del__(self) -> None:
-        self.shutdown(wait=True)
+    def __del__(self, over: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not over():  # the threads have ended with the interpreter, and modules may be empty
+            self.shutdown(wait=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import gc
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -163,6 +166,18 @@ def test_an_executor_that_is_dropped_ends_its_threads(thread: BrokerThread) -> N
     gc.collect()
     assert future.result(0) == 0
     assert not any(one.name.startswith("dropped") for one in threading.enumerate())
+
+
+def test_an_executor_that_the_end_of_the_program_finds_says_nothing(thread: BrokerThread) -> None:
+    # Kept by a module that is emptied late, as the objects of frameworks are.
+    code = (
+        "import json, flux.job\n"
+        "json.kept = flux.job.FluxExecutor()\n"
+        "print(json.kept.submit(flux.job.JobspecV1.from_command(['true'])).jobid() > 0)"
+    )
+    environ = {**os.environ, "FLUX_URI": thread.uri}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
 def test_what_cannot_be_made() -> None:
