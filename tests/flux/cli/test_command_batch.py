@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from goldens import Golden, GoldenInstance, Player, goldens
+from goldens import VECTORS, Golden, GoldenInstance, Player, goldens
+
+from flux.cli.batch import BatchCmd
 
 #: Commands that there are not.
 NOT_YET = ("flux pstree",)
@@ -50,3 +54,20 @@ DIRECTIVES = [
 @pytest.mark.parametrize("golden", DIRECTIVES, ids=lambda golden: golden.command[:60])
 def test_directives_are_read_as_by_the_reference(alone: Player, golden: Golden) -> None:
     assert alone.differences(golden) == []
+
+
+def test_what_is_submitted_is_what_the_reference_does(tmp_path: Path) -> None:
+    """As recorded (exec-job-batch-submit)."""
+    sent = json.loads((VECTORS / "exec-job-batch-submit.jsonl").read_text().splitlines()[0])["payload"]["J"]
+    body = sent.split(".")[1]
+    recorded = json.loads(base64.b64decode(body + "=" * (-len(body) % 4)))
+    system = recorded["attributes"]["system"]
+    script = tmp_path / "b.sh"
+    script.write_text(system["files"]["script"]["data"])
+    system["job"]["name"] = str(script)
+    del system["environment"], system["shell"]["options"]["rlimit"]
+    command = BatchCmd("batch")
+    words = ["-N2", "--conf=resource.noverify=true", "--output=/tmp/batch.out", "--cwd=/tmp", "--rlimit=-*"]
+    jobspec = command.jobspec_create(command.process_script(command.parse([*words, str(script), "a1"])))
+    del jobspec.attributes["system"]["environment"]
+    assert json.loads(jobspec.dumps()) == recorded
