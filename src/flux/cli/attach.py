@@ -112,7 +112,7 @@ class Attach:
         self._detached = True
         for watch in self._watches.values():
             watch.cancel()
-        self._input.stop()
+        self._input.detach()
         self._signals.stop()
         self._status.stop()
 

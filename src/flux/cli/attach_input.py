@@ -71,6 +71,12 @@ class Input:
         if self._terminal is not None:
             self._terminal.stop()
 
+    def detach(self) -> None:
+        """Reads no more, and leaves the job's terminal to others."""
+        self.stop()
+        if self._terminal is not None:
+            self._terminal.detach()
+
     def tasks_known(self, context: dict[str, Any]) -> None:
         """The tasks that there are: those that get no input are told so at once."""
         if self._ranks == "all":

@@ -61,7 +61,7 @@ class Terminal:
         self._watchers.append(watcher)
 
     def stop(self) -> None:
-        """Disconnects, and leaves the user's terminal as it was."""
+        """Takes no more keys, and leaves the user's terminal as it was."""
         for watcher in self._watchers:
             watcher.destroy()
         self._watchers.clear()
@@ -70,6 +70,11 @@ class Terminal:
 
             termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
             self._saved = None
+
+    def detach(self) -> None:
+        """Leaves the session, which goes on without us."""
+        self.stop()
+        self._tell({"type": "detach"})
 
     def _tell(self, payload: dict[str, Any]) -> None:
         self._handle.rpc(self._topic, payload, self._rank)

@@ -178,6 +178,29 @@ def test_alloc_on_a_terminal(user: User) -> None:
     assert "task(s) exited with exit code 5" in seen
 
 
+def test_a_terminal_may_be_left_and_come_back_to_and_its_end_is_that_of_the_instance(user: User) -> None:
+    with Terminal(["flux", "alloc", "-n1"], user.environ, user.directory) as terminal:
+        terminal.type("word=kept; echo sh'ell'\n")
+        terminal.expect("shell\r\n")
+        # The keys for that are the job's: these are the signals of who types them elsewhere.
+        os.kill(terminal.pid, signal.SIGINT)
+        terminal.expect("one more ctrl-C")
+        os.kill(terminal.pid, signal.SIGTSTP)
+        status, seen = terminal.end()
+    assert (status, "detaching..." in seen) == (1, True)
+    name = user.get("flux job last")
+    with Terminal(["flux", "job", "attach", name], user.environ, user.directory) as terminal:
+        terminal.type("echo $word'!'\n")
+        terminal.expect("kept!\r\n")
+    # That client was killed; the next one finds all as it was. SIGHUP, as of a terminal that is closed, is for the job.
+    with Terminal(["flux", "job", "attach", name], user.environ, user.directory) as terminal:
+        terminal.type("echo $word'!'\n")
+        terminal.expect("kept!\r\n")
+        os.kill(terminal.pid, signal.SIGHUP)
+        terminal.expect("task(s) Hangup")
+    assert user.get(f"flux job wait-event {name} clean && flux jobs -no '{{returncode}}' {name}").endswith("129")
+
+
 def test_alloc_in_the_background_says_why_there_is_no_instance(user: User) -> None:
     done = user.run("flux alloc -n1 --bg --broker-opts=--nosuch")
     assert (done.returncode, done.stdout) == (1, "")
