@@ -19,6 +19,15 @@ COMMANDS = ("flux submit", "flux run", "flux bulksubmit", "flux watch", "flux ba
 RACES = ("flux submit --wait-event=exec.shell.init",)
 #: Where we print something else: (stdout, stderr).
 BETTER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    # What was meant is told.
+    "flux submit --ntask=1 hostname": (
+        (),
+        (
+            "flux submit: there is no --ntask, only --ntasks",
+            "usage: flux submit [OPTIONS...] COMMAND [ARGS...]",
+            "flux submit: error: unrecognized arguments: --ntask=1",
+        ),
+    ),
     # The option is named.
     "flux submit --setattr=^x=nosuch hostname": (
         (),
