@@ -75,7 +75,7 @@ class BatchCmd(BatchAllocCmd):
             raise ValueError(f"{name} line {lineno}: {exc}") from exc
 
     def process_script(self, args: Any) -> Any:
-        """Reads the script: `args` with the options that are in it, `script` with its text, and `job_name` set.
+        """Reads the script: the options, those in it as well, and `script`, its text, `script_args` and `script_name`.
 
         Raises OSError if it cannot be read, ValueError if it is no text, and as `parse_directive_args`.
         """

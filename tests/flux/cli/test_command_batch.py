@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from goldens import VECTORS, Golden, GoldenInstance, Player, goldens
@@ -71,3 +72,30 @@ def test_what_is_submitted_is_what_the_reference_does(tmp_path: Path) -> None:
     jobspec = command.jobspec_create(command.process_script(command.parse([*words, str(script), "a1"])))
     del jobspec.attributes["system"]["environment"]
     assert json.loads(jobspec.dumps()) == recorded
+
+
+def processed(directory: Path, directive: str, *words: str) -> Any:
+    (directory / "s").write_text(f"#!/bin/sh\n#FLUX: -n1\n#FLUX: {directive}\n")
+    command = BatchCmd("batch")
+    return command.process_script(command.parse([*words, str(directory / "s")]))
+
+
+def test_options_of_the_script_come_before_those_of_the_command_line(tmp_path: Path) -> None:
+    args = processed(
+        tmp_path, "-S a=1 --conf=x.y=1 -N2 --env=A=1", "-S", "b=2", "--conf=x.z=2", "-N3", "--env-remove=B"
+    )
+    assert (args.setattr, args.conf.config, args.nodes, args.env) == (
+        ["a=1", "b=2"],
+        {"x": {"y": 1, "z": 2}},
+        "3",
+        ["A=1", "-B"],
+    )
+
+
+def test_what_is_wrong_in_a_script_is_said_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="s line 3: --conf: named config 'nosuch' not found"):
+        processed(tmp_path, "--conf=nosuch")
+    with pytest.raises(SystemExit) as ended:
+        processed(tmp_path, "-N2 more")
+    assert ended.value.code == 2
+    assert "error: unrecognized arguments: more" in capsys.readouterr().err
