@@ -164,6 +164,8 @@ class Player:
         if golden.lstrip().startswith("<J"):
             # In columns: an id has more digits the later it is, and fewer blanks before it.
             golden, text = golden.lstrip(), text.lstrip()
+        if "<TIME>" in golden:
+            golden, text = " ".join(golden.split()), " ".join(text.split())
         names: list[str] = []
 
         def replaced(found: re.Match[str]) -> str:
