@@ -150,8 +150,8 @@ class SubmitBulkCmd(SubmitBaseCmd):
         stdout = self.openlog(args.log) if args.log else sys.stdout
         return stdout, self.openlog(args.log_stderr) if args.log_stderr else stdout if args.log else sys.stderr
 
-    def _refused(self, args: Any, text: str) -> None:
-        print(text, file=self._files(args)[1], flush=True)
+    def _refused(self, stderr: TextIO, text: str) -> None:
+        print(text, file=stderr, flush=True)
         self.exitcode = max(self.exitcode, 1)
         self.progress_update(submit_failed=True)
 
@@ -161,7 +161,7 @@ class SubmitBulkCmd(SubmitBaseCmd):
         try:
             jobid: JobID = future.get_id()
         except OSError as exc:
-            self._refused(args, f"{label}{exc}")
+            self._refused(stderr, f"{label}{exc}")
             return
         if not args.quiet:
             print(jobid, file=stdout, flush=True)
@@ -190,7 +190,7 @@ class SubmitBulkCmd(SubmitBaseCmd):
                 if not self._sent:
                     raise
                 # Others have been submitted: this one is as one that was refused.
-                self._refused(mine, f"{label}{exc}")
+                self._refused(sys.stderr, f"{label}{exc}")
                 continue
             self._sent = True
             if future is not None:
@@ -198,6 +198,10 @@ class SubmitBulkCmd(SubmitBaseCmd):
             yield
 
     def _submission(self, args: Any, cc: str) -> SubmitFuture | None:
+        try:
+            self._files(args)  # a job whose log cannot be written would be lost
+        except OSError as exc:
+            raise ValueError(f"--log: {exc}") from exc
         jobspec, environment = self._jobspec(args)
         if cc:
             jobspec.environment = {**environment, "FLUX_JOB_CC": cc}

@@ -87,6 +87,12 @@ def test_each_job_may_have_its_own_log(instance: Instance, directory: Path) -> N
         assert sorted(lines[1:]) == [number, "error"]
 
 
+def test_a_job_whose_log_cannot_be_written_is_not_submitted(instance: Instance, directory: Path) -> None:
+    done = run(instance, directory, "flux submit --log=nosuch/log --job-name=unlogged true; flux pgrep -a unlogged")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "flux-submit: ERROR: --log: [Errno 2] No such file or directory: 'nosuch/log'\n"
+
+
 def test_who_types_inputs_is_told_so(instance: Instance, directory: Path) -> None:
     with Terminal(["flux", "bulksubmit", "--dry-run", "echo", "{}"], instance.environ, directory) as terminal:
         terminal.expect("flux-bulksubmit: reading inputs from terminal, end with ctrl-D")
