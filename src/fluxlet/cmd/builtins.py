@@ -23,6 +23,16 @@ GROUPS = (
     ("other", "Other commands"),
 )
 
+#: What older releases of Flux had, and scripts and tutorials still have, -> what to use in its place.
+FORMER: dict[str, tuple[str, ...]] = {
+    "cancelall": ("cancel --all",),
+    "hwloc": ("resource",),
+    "jobspec": ("submit --dry-run",),
+    "mini": ("run", "submit", "bulksubmit", "batch", "alloc"),
+    "wreck": ("jobs", "job"),
+    "wreckrun": ("run",),
+}
+
 #: name -> (where its function is, its group, what it does in a line)
 BUILTINS: dict[str, tuple[str, str, str]] = {
     "R": ("fluxlet.cmd.R:main", "other", "Create and manipulate resource sets"),

@@ -14,7 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from fluxlet.cmd.builtins import BUILTINS, FLAGS, GROUPS
+from fluxlet.cmd.builtins import BUILTINS, FLAGS, FORMER, GROUPS
 
 if TYPE_CHECKING:
     from flux.core.handle import Flux
@@ -230,6 +230,10 @@ def _run_python(path: str, words: list[str]) -> int:
 
 def _unknown(name: str, search: str) -> DriverError:
     lines = [f"flux: `{name}' is not a flux command.  See 'flux --help'"]
+    if name in FORMER:
+        lines.append("flux: It was one in older releases. In its place there is")
+        lines += [f"flux: \t{other}" for other in FORMER[name]]
+        return DriverError("\n".join(lines))
     known = {name for name, (_, group, _) in BUILTINS.items() if group}
     for directory in search.split(":"):
         try:

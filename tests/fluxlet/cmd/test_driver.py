@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fluxlet.cmd.builtins import BUILTINS, GROUPS
+from fluxlet.cmd.builtins import BUILTINS, FORMER, GROUPS
 from fluxlet.cmd.driver import similarity
 from fluxlet.cmd.environment import driver_environment, search_path, unique
 
@@ -155,6 +155,23 @@ def test_unknown_commands_are_answered_with_similar_ones(word: str, similar: lis
         assert lines[1] == f"flux: The most similar command{' is' if len(lines) == 3 else 's are'}"
     else:
         assert len(lines) == 1
+
+
+def test_commands_of_older_releases_are_answered_with_what_is_in_their_place() -> None:
+    done = flux("mini", "submit", "hostname")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "flux: `mini' is not a flux command.  See 'flux --help'",
+        "flux: It was one in older releases. In its place there is",
+        *(f"flux: \t{other}" for other in ("run", "submit", "bulksubmit", "batch", "alloc")),
+    ]
+    assert not FORMER.keys() & BUILTINS.keys()
+    assert {other.split()[0] for others in FORMER.values() for other in others} <= BUILTINS.keys()
+    done = flux("job", "drain")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        "flux-job: drain is not there any more: use flux queue drain",
+    )
 
 
 @pytest.mark.parametrize(

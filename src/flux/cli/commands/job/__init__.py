@@ -302,6 +302,9 @@ _SUBCOMMANDS: dict[str, tuple[str, Command]] = {
     ),
 }
 
+#: Subcommands of older releases, and what to use in their place.
+_FORMER = {"cancel": "cancel", "cancelall": "cancel --all", "drain": "queue drain", "undrain": "queue enable"}
+
 COMMAND = Command(
     "job",
     "Work with jobs",
@@ -328,5 +331,7 @@ def main(argv: list[str]) -> int:
     first = next((word for word in argv if not word.startswith("-")), None)
     if first not in _SUBCOMMANDS and not {"-h", "--help"} & set(argv):
         print(COMMAND.usage().replace("COMMAND [ARGS...]", "COMMAND ARGS", 1), file=sys.stderr)
+        if first in _FORMER:
+            print(f"flux-job: {first} is not there any more: use flux {_FORMER[first]}", file=sys.stderr)
         return 1
     return run(COMMAND, argv, _body)
