@@ -43,7 +43,13 @@ class BatchAllocCmd(MiniCmd):
         super().__init__(prog, usage, description, exclude_io)
         add = self.parser.add_argument
         add("--add-brokers", metavar="ADD_BROKERS", help=argparse.SUPPRESS)
-        add("--conf", action=ConfAction, metavar="CONF", help="Set configuration of the instance: see flux help batch")
+        add(
+            "--conf",
+            action=ConfAction,
+            metavar="CONF",
+            help="Configure the instance: KEY=VALUE, FILE.toml, FILE.json, lines of TOML or JSON, or the name of one "
+            "of the files in ~/.config/flux/config (may be repeated)",
+        )
         add(
             "--broker-opts",
             action="append",

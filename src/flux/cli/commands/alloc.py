@@ -10,6 +10,11 @@ from flux.cli.argparse import FluxArgumentParser
 from flux.cli.commands.run import run_attached
 from flux.util import CLIMain
 
+#: For help and the manual.
+DESCRIPTION = (
+    "Starts a Flux instance that has the resources of the job, with a command or a shell in it, and attaches to it. "
+    "With --bg nothing runs in it: prints its id when it takes jobs, and leaves it until flux shutdown ID or its limit."
+)
 #: For the manual.
 EXAMPLES = (
     ("flux alloc -N2", "A shell in an instance of two nodes, until you leave it."),
@@ -21,10 +26,10 @@ SEE_ALSO = ("batch", "proxy", "shutdown", "run")
 
 def parser() -> FluxArgumentParser:
     """The options."""
-    return AllocCmd("alloc").get_parser()
+    return AllocCmd("alloc", description=DESCRIPTION).get_parser()
 
 
 def main(argv: list[str]) -> NoReturn:
     """Runs the command, and ends the program with the exit code of the job."""
-    command = AllocCmd("alloc")
+    command = AllocCmd("alloc", description=DESCRIPTION)
     CLIMain(command.logger)(partial(run_attached, command, argv))

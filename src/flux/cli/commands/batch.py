@@ -10,6 +10,12 @@ from flux.cli.argparse import FluxArgumentParser
 from flux.cli.batch import BatchCmd
 from flux.util import CLIMain
 
+#: For help and the manual.
+DESCRIPTION = (
+    "Submits a script, from a file or standard input, to run once, in a Flux instance with the job's resources. "
+    "Lines such as '#FLUX: -N2' in the script are options, too, over which those of the command line win. "
+    "What the script writes goes to flux-ID.out, or where --output=FILE says; none: it is kept with the job."
+)
 #: For the manual.
 EXAMPLES = (
     ("flux batch -N2 job.sh", "Runs the script in an instance of two nodes; what it prints goes to flux-ID.out."),
@@ -24,7 +30,7 @@ SEE_ALSO = ("alloc", "submit", "jobs", "proxy")
 
 def parser() -> FluxArgumentParser:
     """The options."""
-    return BatchCmd("batch").get_parser()
+    return BatchCmd("batch", description=DESCRIPTION).get_parser()
 
 
 def _run(command: BatchCmd, argv: list[str]) -> None:
@@ -33,5 +39,5 @@ def _run(command: BatchCmd, argv: list[str]) -> None:
 
 def main(argv: list[str]) -> NoReturn:
     """Runs the command, and ends the program with its exit code."""
-    command = BatchCmd("batch")
+    command = BatchCmd("batch", description=DESCRIPTION)
     CLIMain(command.logger)(partial(_run, command, argv))
