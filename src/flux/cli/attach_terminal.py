@@ -29,15 +29,23 @@ class Terminal:
         handle: a connection; its reactor is run.
         topic: of the service that the terminal is.
         rank: where that is.
+        raw: a terminal that is standard input is made raw.
+
+    Attributes:
+        status: the wait status that the session ended with; None as long as that is not known.
+        error: why it could not be attached to, or was lost.
     """
 
-    def __init__(self, handle: Flux, topic: str, rank: int) -> None:
+    def __init__(self, handle: Flux, topic: str, rank: int, raw: bool = True) -> None:
         self._handle = handle
         self._topic = topic
         self._rank = rank
+        self._raw = raw
         self._saved: list[Any] | None = None
         self._watchers: list[Any] = []
         self._rpc: RPC | None = None
+        self.status: int | None = None
+        self.error: OSError | None = None
         # A key may be several bytes, which need not come together.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -46,7 +54,7 @@ class Terminal:
         payload = {"type": "attach", "mode": "rw", "winsize": _size()}
         self._rpc = self._handle.rpc(self._topic, payload, self._rank, FLUX_RPC_STREAMING)
         self._rpc.then(self._heard)
-        if sys.stdin.isatty():
+        if self._raw and sys.stdin.isatty():
             import termios
             import tty
 
@@ -87,9 +95,17 @@ class Terminal:
                 raise
             data = b""
         if not data:
-            self.stop()
+            self.at_end()
         elif text := self._decoder.decode(data):
-            self._tell({"type": "data", "data": text})
+            self.type(text)
+
+    def at_end(self) -> None:
+        """Nothing more will be typed."""
+        self.stop()
+
+    def type(self, text: str) -> None:
+        """Sends what was typed."""
+        self._tell({"type": "data", "data": text})
 
     def _resized(self, handle: Flux, watcher: Any, signum: int, args: Any) -> None:
         self._tell({"type": "resize", "winsize": _size()})
@@ -97,8 +113,10 @@ class Terminal:
     def _heard(self, rpc: RPC) -> None:
         try:
             message = rpc.get()
-        except OSError:
-            self.stop()  # the session has ended
+        except OSError as exc:
+            if exc.errno != errno.ENODATA:  # the session has ended
+                self.error = exc
+            self.stop()
             return
         rpc.reset()
         if message["type"] == "data":
@@ -110,6 +128,7 @@ class Terminal:
             else:
                 _write(data.encode("utf-8", "surrogateescape"))
         elif message["type"] == "exit":
+            self.status = message.get("status", 0)
             self.stop()
 
 

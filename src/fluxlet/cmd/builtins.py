@@ -93,6 +93,7 @@ BUILTINS: dict[str, tuple[str, str, str]] = {
     "sproc": ("flux.cli.commands.sproc:main", "instance", "List, wait for and signal the processes of flux exec"),
     "start": ("fluxlet.cmd.start:main", "other", "Start a Flux instance"),
     "startlog": ("flux.cli.commands.startlog:main", "instance", "List Flux instance start and stop times"),
+    "terminus": ("fluxlet.cmd.terminus:main", "other", "Programs on terminals that stay when one leaves"),
     "top": ("flux.cli.commands.top:main", "list", "Watch the jobs and resources of an instance"),
     "update": ("flux.cli.commands.update:main", "list", "Change attributes of an active job"),
     "uptime": ("flux.cli.commands.uptime:main", "instance", "Tell how long an instance has been running"),

@@ -50,9 +50,9 @@ for entry in CLI["R"]["subcommands"]["encode"]["options"]:
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
     *("config", "uptime", "shutdown", "startlog", "module", "overlay", "exec"),
-    *("kvs", "content", "dump", "restore", "fsck", "gc", "R", "top", "lptest", "archive", "filemap", "pmi"),
+    *("kvs", "content", "dump", "restore", "fsck", "gc", "R", "top", "lptest", "archive", "filemap", "pmi", "terminus"),
 )
-INSTANCE_SIDE = ("pmi", "relay", "proxy", "config", "help", "R")
+INSTANCE_SIDE = ("pmi", "terminus", "relay", "proxy", "config", "help", "R")
 PARSERS = {
     "uri": lambda: uri.parser(FluxURIResolver()),
     "hostlist": hostlist.parser,
