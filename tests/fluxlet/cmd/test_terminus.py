@@ -79,7 +79,7 @@ def test_the_program_has_the_terminal_for_its_own(instance: Instance) -> None:
     until_no_server(instance)
     with attached(instance, "start") as shell:
         shell.type("echo $((40+2))\r")
-        shell.expect("\n42")
+        shell.expect("42\r\n")
         shell.type("exit 6\r")
         assert shell.end()[0] == 6
     until_no_server(instance)
