@@ -103,7 +103,10 @@ class Terminal:
         if data:
             self._emit(self._text.take(data))
             return
-        self._close_master()
+        # Programs close their side, and then end: whose terminal went in between would be hung up.
+        if self._event is not None:
+            self._event.stop()
+            self._event = None
         self._finish()
 
     def _emit(self, data: bytes) -> None:
