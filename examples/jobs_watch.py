@@ -18,8 +18,9 @@ def main() -> None:
     numbers: dict[int, int] = {}
     lines = []
 
-    def written(jobid: int, stream: str, data: str) -> None:
-        lines.append(f"{numbers[jobid]}: {'(no) ' if stream == 'stderr' else ''}{data}")
+    def written(jobid: int, stream: str | None, data: str | None) -> None:
+        if data is not None:  # else that was all
+            lines.append(f"{numbers[jobid]}: {'(no) ' if stream == 'stderr' else ''}{data}")
 
     with flux.Flux() as h:
         watcher = JobWatcher(h, output_callback=written).start()

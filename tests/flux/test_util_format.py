@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flux.idset import IDset
 from flux.job._infoparts import EmptyObject
 from flux.util import AltField, Deduplicator, DisplayValue, OutputFormat, UtilDatetime, UtilFormatter
 
@@ -61,6 +62,8 @@ def field(spec: str, value: Any) -> str:
         ("!d:%H::>3h", EmptyObject(), "  -"),
         ("!D", EmptyObject(), ""),
         (":>3d", EmptyObject(), "   "),
+        ("", IDset("0-1"), "0-1"),  # no object is compared with a text
+        ("!s:>3", IDset(""), "   "),
     ],
 )
 def test_field_is_formatted(spec: str, value: Any, text: str) -> None:

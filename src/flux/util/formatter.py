@@ -81,7 +81,8 @@ class UtilFormatter(string.Formatter):
 
 def _is_nothing(value: Any) -> bool:
     """Whether a value stands for one that is not known: "", or an object that prints so."""
-    return value == "" or (not isinstance(value, (str, int, float)) and value is not None and str(value) == "")
+    # Not every object can be compared with a text: an IDset raises.
+    return value is not None and not isinstance(value, (int, float)) and str(value) == ""
 
 
 def _format_suffixed(value: Any, spec: str) -> str:
@@ -95,7 +96,7 @@ def _format_suffixed(value: Any, spec: str) -> str:
             value, spec = "-", text_spec(spec)
         elif _numeric_spec(spec) is None:
             value = text
-    if value == "":
+    if isinstance(value, str) and not value:
         spec = text_spec(spec)
     if mark and not isinstance(value, (int, float)):
         found = _text_precision(spec)

@@ -7,7 +7,7 @@ import json
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -159,6 +159,9 @@ class _Submissions(SubmitCmd):
 
     def submit_async(self, args: Any, jobspec: Any = None) -> None:
         self.sent.append(json.loads(jobspec.dumps()))
+
+    def openlog(self, filename: str) -> TextIO:
+        return io.StringIO()
 
 
 def test_a_jobspec_is_made_anew_only_where_an_option_differs() -> None:
