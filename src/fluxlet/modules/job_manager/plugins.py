@@ -27,6 +27,10 @@ class Loaded(NamedTuple):
     manager: Manager
 
 
+#: Plugins that flux-core comes with and scripts load -> where ours are.
+OURS = {"alloc-bypass.so": "fluxlet.modules.job_manager.alloc_bypass"}
+
+
 def find(name: str) -> tuple[str, str, Callable[..., Any]]:
     """The name, path and class of a plugin: a file `DIR/NAME.py` with a class `Plugin`, or `package.module:Class`.
 
@@ -101,6 +105,7 @@ class Plugins:
         if name in self.loaded or name in self.builtins:
             raise OSError(errno.EEXIST, f"{name} already loaded")
         missing = OSError(errno.ENOENT, f"{name}: No such plugin found")
+        name = OURS.get(name.rpartition("/")[2], name)
         if name.endswith(".so"):
             raise missing
         try:

@@ -14,7 +14,8 @@ from job_recordings import eventually
 from managed_jobs import WHOLE, events, names
 
 import flux
-from flux.job import JobID
+import flux.job
+from flux.job import JobID, JobspecV1
 
 Submit = Callable[..., JobID]
 
@@ -472,6 +473,20 @@ def test_resources_that_a_plugin_gives(
     assert names(handle, jobid) == ["submit", "set-flags", *WHOLE[1:]]
     assert handle.rpc("job-manager.getattr", {"id": jobid, "attrs": ["R"]}).get()["R"] == R
     assert player.held == {}
+
+
+def test_jobs_that_bring_their_resources(handle: flux.Flux, player: Player) -> None:
+    handle.rpc("job-manager.jobtap", {"load": "/usr/lib/flux/job-manager/plugins/alloc-bypass.so"}).get()
+    assert handle.rpc("job-manager.jobtap", {"query_only": True}).get()["plugins"][-1] == "alloc-bypass"
+    jobspec = JobspecV1.from_command(["true"])
+    jobspec.setattr("system.alloc-bypass.R", R)
+    jobid = flux.job.submit(handle, jobspec)
+    handle.rpc("job-manager.drain").get()
+    assert names(handle, jobid) == ["submit", "set-flags", *WHOLE[1:]]
+    assert handle.rpc("job-manager.getattr", {"id": jobid, "attrs": ["R"]}).get()["R"] == R
+    assert player.held == {}
+    jobspec.setattr("system.alloc-bypass.R", {"version": 1})
+    assert error_of(lambda: flux.job.submit(handle, jobspec))[1].startswith("alloc-bypass: invalid R: ")
 
 
 def test_timers_of_a_plugin(handle: flux.Flux, load: Callable[..., None], submit: Submit) -> None:
