@@ -136,6 +136,10 @@ def test_who_has_not_heard_that_others_are_over_is_counted(world: World, monkeyp
     assert [len(service._over) for service in services if isinstance(service, BarrierService)] == [1, 1, 1]
 
 
+#: Seconds within which everybody hears of a loss.
+_NEWS = 6.0
+
+
 class Member:
     """A place in a team, and who has it: it enters again and again.
 
@@ -166,12 +170,16 @@ class Member:
         if not call.errnum:
             self.passed += 1
             for other in self.team:
-                waits = 0 <= other.since <= self.world.now
-                if not waits and not any(end >= self.since and how <= 0 for _, end, how in other.tries):
+                waits = other.since >= 0
+                if not waits and not any(self._together(end, how) for _, end, how in other.tries):
                     self.client.node.fail(f"barrier {self.name} was left while another was not there")
         self.tries.append((self.since, self.world.now, call.errnum))
         self.since = -1.0
         self.world.soon(0.05, self.enter)
+
+    def _together(self, end: float, outcome: int) -> bool:
+        """True if one who has waited until then may have passed with us; a loss is one when all have heard of it."""
+        return end >= self.since if not outcome else outcome < 0 and end + _NEWS >= self.since
 
     def lose(self) -> None:
         """Its client goes; another comes when all have heard of that."""
@@ -180,7 +188,7 @@ class Member:
             if self.since >= 0:
                 self.tries.append((self.since, self.world.now, -1))
             self.since = -1.0
-            self.world.at(self.world.now + 6.0, self._replace)
+            self.world.at(self.world.now + _NEWS, self._replace)
 
     def _replace(self) -> None:
         self.client = client(self.world, self.world.random.randrange(self.world.size))

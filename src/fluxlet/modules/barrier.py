@@ -104,8 +104,12 @@ class BarrierService(Service):
     def stop_service(self) -> None:
         """Nobody will be released any more."""
         self._timer.stop()
-        for barrier in self.barriers.values():
+        barriers, self.barriers = self.barriers, {}
+        for key, barrier in barriers.items():
             self.abandon(barrier.entrants.values())
+            if barrier.children:
+                # They will be all nowhere any more, and below nobody else would tell.
+                self.ask(b"event.publish", self._exit_event(key, errno.ECONNABORTED), lambda answer: None, nodeid=0)
 
     @request_handler("enter", allow_guest=True)
     def enter(self, msg: Message) -> None:
@@ -205,10 +209,15 @@ class BarrierService(Service):
         if barrier.ends:
             return
         barrier.ends = True
-        raw = dump_payload({"name": key[1], "owner": key[0], "errnum": errnum})
-        assert raw is not None
-        event = {"topic": "barrier.exit", "flags": 0, "payload": b2a_base64(raw, newline=False).decode()}
-        self.ask(b"event.publish", dump_payload(event), partial(self._published, key, barrier), nodeid=0)
+        request = self._exit_event(key, errnum)
+        self.ask(b"event.publish", request, partial(self._published, key, barrier), nodeid=0)
+
+    @staticmethod
+    def _exit_event(key: _Key, errnum: int) -> bytes | None:
+        """The request that publishes `barrier.exit`, as it goes on the wire."""
+        raw = dump_payload({"name": key[1], "owner": key[0], "errnum": errnum}) or b""
+        payload = b2a_base64(raw, newline=False).decode()
+        return dump_payload({"topic": "barrier.exit", "flags": 0, "payload": payload})
 
     def _published(self, key: _Key, barrier: _Barrier, answer: RpcState) -> None:
         """The event is out; or nobody can be told."""

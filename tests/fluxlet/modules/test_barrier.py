@@ -228,6 +228,19 @@ def test_a_client_of_a_leaf_that_goes_aborts_it_everywhere(
     assert [error_of(future.get)[0] for future in waiting] == [errno.ECONNABORTED] * 2
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_broker_that_loses_the_service_ends_it_for_those_below(
+    tree: tuple[LinkedInstance, Callable[[int], flux.Flux]], rank: int
+) -> None:
+    instance, connect = tree
+    waiting = [enter(connect(below), 4) for below in (3, 4)]
+    service = instance.brokers[0].modules["barrier"].instance
+    assert isinstance(service, BarrierService)
+    until(lambda: any(barrier.entered == 2 for barrier in list(service.barriers.values())))
+    connect(rank).rpc("module.remove", {"name": "barrier"}).get()
+    assert [error_of(future.get)[0] for future in waiting] == [errno.ECONNABORTED] * 2
+
+
 def test_updates_of_another_number_end_it(broker_thread: BrokerThread, handle: flux.Flux, connect: Open) -> None:
     waiting = enter(connect(), 3)
     until(lambda: entered(broker_thread) == {"b": 1})
