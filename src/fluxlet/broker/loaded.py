@@ -91,6 +91,12 @@ class LoadedModule(Endpoint):
                 self.notices.keep(message, topic)
         self.broker.submit(self, message)
 
+    def uses(self, topic: bytes) -> None:
+        """Has the service of a topic hear of the module's end, as if it had been sent a request."""
+        request = Message.request(topic)
+        request._userid, request._rolemask = self.broker.owner, LOCAL_OWNER
+        self.notices.keep(request, topic)
+
     def post_stream(self, response: Message, raws: list[bytes]) -> None:
         """As `post` of a response for each payload; they differ in nothing else."""
         if self._tracer is not None:

@@ -82,8 +82,9 @@ _decode_R = msgspec.json.Decoder(R).decode
 class ExecJob:
     """One job. Raises ValueError for an R that is none."""
 
-    def __init__(self, message: Message, request: StartRequest, runner: Runner) -> None:
+    def __init__(self, message: Message | None, request: StartRequest, runner: Runner) -> None:
         self.message = message
+        """What it was asked for with; None: by a call."""
         self.unsaid: list[tuple[str, dict[str, Any]]] | None = None
         """What there is to say to the next job manager; None: there is one."""
         self.id = request.id

@@ -7,6 +7,8 @@ from syslog import LOG_ERR
 from time import time
 from typing import Any
 
+import msgspec
+
 from flux.brokermod import event_handler, request_handler
 from flux.core.codec import dump_payload
 from flux.core.future_state import RpcState
@@ -14,10 +16,11 @@ from flux.core.handle import Flux
 from flux.idset import IDset
 from flux.message import Message
 from fluxlet.broker.broker import Broker
+from fluxlet.broker.host import Module
 from fluxlet.modules.job_exec.bulk import Bulk
 from fluxlet.modules.job_exec.config import Settings
 from fluxlet.modules.job_exec.guests import Guests
-from fluxlet.modules.job_exec.job import ExecJob, Runner, StartRequest
+from fluxlet.modules.job_exec.job import ExecJob, Jobspec, Runner, StartRequest
 from fluxlet.modules.job_exec.kill import Killer
 from fluxlet.modules.job_exec.losses import Losses
 from fluxlet.modules.job_exec.machine import Action, Event, State, final_status, step
@@ -30,11 +33,16 @@ from fluxlet.modules.job_exec.requests import (
 )
 from fluxlet.modules.job_exec.resident import Resident
 from fluxlet.modules.job_exec.testexec import TestExec, override
+from fluxlet.modules.job_manager.direct import manager_of
+from fluxlet.modules.job_manager.execution import StartData
+from fluxlet.modules.job_manager.near import NearExecutor, as_if_asked, callable_by
 from fluxlet.payload import UNREADABLE, decode
-from fluxlet.service import Service, authorized, sender
+from fluxlet.service import authorized, sender
+
+_jobspec = msgspec.json.Decoder(Jobspec).decode
 
 
-class JobExec(Service):
+class JobExec(NearExecutor):
     """Runs jobs.
 
     Args:
@@ -52,6 +60,7 @@ class JobExec(Service):
         self._arguments = args
         self.jobs: dict[int, ExecJob] = {}
         self._manager = b""  # who has given us jobs
+        self._caller: Module | None = None  # who has last done so by a call
         self._orphans: dict[int, ExecJob] = {}
         """Those whose job manager has gone: another one will ask for them."""
         self.guests = Guests(self, self.complain)
@@ -123,7 +132,7 @@ class JobExec(Service):
         except OSError as exc:
             self.complain(f"job-manager.exec-hello: {exc.strerror}")
 
-    def _adopt(self, job: ExecJob, msg: Message) -> None:
+    def _adopt(self, job: ExecJob, msg: Message | None) -> None:
         """A job manager asks for a job that was given us by another one: it hears what that did not."""
         unsaid, job.unsaid, job.message = job.unsaid or [], None, msg
         if job.started_at:
@@ -137,8 +146,20 @@ class JobExec(Service):
     @request_handler("start")
     def start(self, msg: Message) -> None:
         """Payload: `StartRequest`; any number of answers ``{"id", "type", "data"}``."""
-        request = decode(msg, StartRequest)
         self._manager = sender(msg)
+        self._start(decode(msg, StartRequest), msg)
+
+    def execute(self, asker: Module, jobid: int, userid: int, jobspec: bytes, R: bytes, reattach: bool) -> bool:
+        """As of NearExecutor."""
+        try:
+            request = StartRequest(jobid, userid, _jobspec(jobspec), msgspec.Raw(R), reattach)
+        except UNREADABLE:
+            return False
+        self._manager, self._caller = asker.uuid, asker
+        self._start(request, None)
+        return True
+
+    def _start(self, request: StartRequest, msg: Message | None) -> None:
         orphan = self._orphans.pop(request.id, None) if self._orphans else None
         if orphan is not None:
             self._adopt(orphan, msg)
@@ -195,7 +216,15 @@ class JobExec(Service):
         else:
             self._send(job.message, job.id, kind, data)
 
-    def _send(self, msg: Message, jobid: int, kind: str, data: dict[str, Any]) -> None:
+    def _send(self, msg: Message | None, jobid: int, kind: str, data: dict[str, Any]) -> None:
+        if msg is None:
+            caller = self._caller
+            assert caller is not None
+            manager = manager_of(self.broker)
+            if manager is not None and manager.module is caller and callable_by(self.module, manager):
+                manager.told(self, jobid, kind, StartData(**data))
+                return
+            msg = as_if_asked(caller, f"{self.name}.start".encode())
         self.answer(msg, dump_payload({"id": jobid, "type": kind, "data": data}))
 
     # The machine.

@@ -62,7 +62,11 @@ class Link:
         self._commands: dict[str, list[str]] = {}
         self._stream = self._core.rpc(b"job-shell.connect", None, rank, FLUX_RPC_STREAMING)
         self._stream.add_hook(self._answered)
-        self._soon = resident.service.module.reactor.prepare(self.flush)  # before what is to be sent goes out
+        reactor = resident.service.module.reactor
+        self._soon = reactor.prepare(self.flush)  # before what is to be sent goes out
+        self._early = reactor.timer(0.0, 0.0, self._answered)
+        if self._stream.ready:
+            self._early.start()  # on this rank it may have been answered at once: we are not known to anybody yet
 
     def tell(self, kind: str, command: str) -> None:
         """Adds a command, JSON text; all of a pass of the loop travel together."""
@@ -81,6 +85,7 @@ class Link:
     def close(self) -> None:
         """Lets go."""
         self._soon.stop()
+        self._early.stop()
         self._stream.hooks = None
 
     def _answered(self) -> None:

@@ -33,6 +33,12 @@ class Scheduler(Protocol):
     def tell(self, topic: bytes, payload: bytes) -> None:
         """Sends a request that has no response."""
 
+    def enter(self, job: Job) -> bool:
+        """Asks for resources without a message; False if that cannot be done, or is to be refused."""
+
+    def give_back(self, jobid: int, R: bytes, final: bool) -> bool:
+        """Gives resources back without a message; False if that cannot be done."""
+
 
 class Alloc:
     """See the module.
@@ -132,11 +138,14 @@ class Alloc:
             job.queued = False
             job.pending = True
             self.pending[job.id] = job
-            payload = b'{"id":%d,"priority":%d,"userid":%d,"t_submit":%b,"jobspec":%b}\0'
-            self.scheduler.request(
-                b"sched.alloc",
-                payload % (job.id, job.priority, job.userid, repr(job.t_submit).encode(), job.jobspec),
-            )
+            if not self.scheduler.enter(job):
+                self._request(job)
+
+    def _request(self, job: Job) -> None:
+        payload = b'{"id":%d,"priority":%d,"userid":%d,"t_submit":%b,"jobspec":%b}\0'
+        self.scheduler.request(
+            b"sched.alloc", payload % (job.id, job.priority, job.userid, repr(job.t_submit).encode(), job.jobspec)
+        )
 
     def _make_room(self, better: Job) -> None:
         """Takes the lowest outstanding job back if `better` outranks it and nobody is on the way back already."""
@@ -186,6 +195,8 @@ class Alloc:
     def free(self, jobid: int, R: bytes, final: bool = True) -> None:
         """Gives resources back."""
         if self.ready:
+            if self.scheduler.give_back(jobid, R, final):
+                return
             final_text = b"true" if final else b"false"
             self.scheduler.request(b"sched.free", b'{"id":%d,"R":%b,"final":%b}\0' % (jobid, R, final_text))
         elif self._owed is not None:

@@ -66,6 +66,8 @@ class Base(Service):
         super().__init__(handle, broker, *args)
         reactor = self.module.reactor
         self._commit_soon = Soon(reactor, self._flush)
+        # What may wait lets this pass of the loop come to its end: what is to be sent goes out, jobs run meanwhile.
+        self._commit_later = Soon(reactor, self._commit_soon.ask)
         self._journal_soon = Soon(reactor, self._flush_journal)
         attributes = broker.attributes.visible
         durable = bool(attributes.get("statedir")) and attributes.get("statedir-cleanup", "1") != "1"
@@ -181,7 +183,10 @@ class Base(Service):
 
     def soon(self, delay: float) -> None:
         """Commits in so many seconds; 0: when the loop has nothing more to read."""
-        self._commit_soon.ask_in(delay)
+        if delay:
+            self._commit_later.ask_in(delay)
+        else:
+            self._commit_soon.ask()
 
     @property
     def in_view(self) -> bool:
@@ -193,6 +198,7 @@ class Base(Service):
         return True
 
     def _flush(self) -> None:
+        self._commit_later.stop()
         self.batch.flush()
 
     def _flush_journal(self) -> None:
@@ -222,6 +228,14 @@ class Base(Service):
     def tell(self, topic: bytes, payload: bytes) -> None:
         """Sends a request that has no response."""
         self.module.post(Message.request(topic, payload, flags=FLUX_MSGFLAG_NORESPONSE))
+
+    def enter(self, job: Job) -> bool:
+        """As of `alloc.Scheduler`."""
+        return False
+
+    def give_back(self, jobid: int, R: bytes, final: bool) -> bool:
+        """As of `alloc.Scheduler`."""
+        return False
 
     def send_event(self, topic: str, event: Any, private: bool = False) -> None:
         """Publishes an event."""

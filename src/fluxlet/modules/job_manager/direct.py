@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flux.message import Message
 from fluxlet.broker.host import Module
+from fluxlet.modules.job_manager.execution import ExecutionSide
 from fluxlet.modules.job_manager.scheduling import SchedulingSide
 from fluxlet.modules.job_manager.submission import Submission, Submitted
 from fluxlet.modules.job_manager.waits import Zombie
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 Taken = Callable[[dict[int, str], OSError | None], None]
 
 
-class Direct(Submission, SchedulingSide):
+class Direct(Submission, SchedulingSide, ExecutionSide):
     """See the module."""
 
     def __init__(self, *args: Any) -> None:

@@ -18,6 +18,7 @@ from flux.message import Message, MessageWatcher
 from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.job import DONE, IDLE, STARTING, Job
 from fluxlet.modules.job_manager.machine import State
+from fluxlet.modules.job_manager.near import NearExecutor, callable_by, near
 from fluxlet.payload import UNREADABLE, decode
 from fluxlet.service import sender
 
@@ -58,6 +59,7 @@ class ExecutionSide(Base):
     def __init__(self, *args: Any) -> None:
         self._start_topic = b""
         self._executor = b""
+        self._near_executor: NearExecutor | None = None
         self._responses: MessageWatcher | None = None
         self.unclear: dict[int, Job] = {}
         """Jobs in CLEANUP of which the execution service is to say whether anything is left."""
@@ -74,6 +76,9 @@ class ExecutionSide(Base):
         self.service = service
         self._executor = sender(msg)
         self._start_topic = f"{service}.start".encode()
+        self._near_executor = near(self.broker, self._executor, NearExecutor)
+        if self._near_executor is not None:
+            self.module.uses(self._start_topic)
         self._responses = self.handle.msg_watcher_create(self._on_response, FLUX_MSGTYPE_RESPONSE, self._start_topic)
         self._responses.start()
         self.handle.respond(msg)
@@ -99,15 +104,32 @@ class ExecutionSide(Base):
         """Sends a job to the execution service; False if there is none."""
         if not self.service:
             return False
-        reattach = b"true" if job.reattach or "start" in job.seen else b"false"
-        self.request(
-            self._start_topic,
-            b'{"id":%d,"userid":%d,"jobspec":%b,"reattach":%b,"R":%b}\0'
-            % (job.id, job.userid, job.jobspec, reattach, job.R or b"null"),
-        )
+        reattach = job.reattach or "start" in job.seen
+        if not self._call(job, reattach):
+            self.request(
+                self._start_topic,
+                b'{"id":%d,"userid":%d,"jobspec":%b,"reattach":%b,"R":%b}\0'
+                % (job.id, job.userid, job.jobspec, b"true" if reattach else b"false", job.R or b"null"),
+            )
         if job.debug and "start" in job.seen:
             self.engine.post(job, "debug.exec-reattach-start")
         return True
+
+    def _call(self, job: Job, reattach: bool) -> bool:
+        """As a request, without a message; False if that cannot be done."""
+        executor = self._near_executor
+        return (
+            executor is not None
+            and job.R is not None
+            and callable_by(self.module, executor)
+            and executor.execute(self.module, job.id, job.userid, job.jobspec, job.R, reattach)
+        )
+
+    def told(self, executor: NearExecutor, jobid: int, kind: str, data: StartData) -> None:
+        """As a response of a service that was called."""
+        job = self.engine.jobs.get(jobid)
+        if job is not None and job.exec == STARTING and executor is self._near_executor:
+            self._told(job, kind, data)
 
     def _on_response(self, handle: Any, watcher: Any, message: Message, args: Any) -> None:
         if message.aux1:
@@ -148,7 +170,7 @@ class ExecutionSide(Base):
         """The execution service has gone. Jobs in RUN wait for the next one."""
         if not self.service:
             return
-        self.service, self._executor = "", b""
+        self.service, self._executor, self._near_executor = "", b"", None
         if self._responses is not None:
             self._responses.destroy()
             self._responses = None

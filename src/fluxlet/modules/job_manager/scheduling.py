@@ -15,6 +15,7 @@ from fluxlet.modules.job_manager.alloc import ANNOTATE, CANCEL, DENY, SUCCESS
 from fluxlet.modules.job_manager.base import Base
 from fluxlet.modules.job_manager.job import Job
 from fluxlet.modules.job_manager.machine import State
+from fluxlet.modules.job_manager.near import NearScheduler, callable_by, near
 from fluxlet.payload import UNREADABLE, decode
 from fluxlet.service import require_streaming, sender
 
@@ -75,6 +76,7 @@ class SchedulingSide(Base):
 
     def __init__(self, *args: Any) -> None:
         self._scheduler = b""
+        self._near_scheduler: NearScheduler | None = None
         super().__init__(*args)
         self._alloc_responses = self.handle.msg_watcher_create(self._on_alloc, FLUX_MSGTYPE_RESPONSE, b"sched.alloc")
         self._alloc_responses.start()
@@ -121,6 +123,7 @@ class SchedulingSide(Base):
         elif request.mode != "unlimited":
             raise OSError(errno.EPROTO, "mode must be unlimited, or limited with a limit of 1 or more")
         self._scheduler = sender(msg)
+        self._near_scheduler = near(self.broker, self._scheduler, NearScheduler)
         count = self.alloc.begin(limit)
         self.handle.respond(msg, {"count": count})
         self.alloc.pump()
@@ -145,10 +148,28 @@ class SchedulingSide(Base):
 
     def scheduler_lost(self) -> None:
         """The scheduler has gone: jobs wait for the next one."""
-        self._scheduler = b""
+        self._scheduler, self._near_scheduler = b"", None
         if self.alloc.ready:
             self.alloc.lose()
             self.check_idle()
+
+    # By calls.
+
+    def enter(self, job: Job) -> bool:
+        """As of Base."""
+        scheduler = self._near_scheduler
+        return (
+            scheduler is not None
+            and callable_by(self.module, scheduler)
+            and scheduler.enter(self.module, job.id, job.priority, job.jobspec)
+        )
+
+    def give_back(self, jobid: int, R: bytes, final: bool) -> bool:
+        """As of Base."""
+        scheduler = self._near_scheduler
+        return scheduler is not None and callable_by(self.module, scheduler) and scheduler.give_back(jobid, R, final)
+
+    # By messages.
 
     def _on_alloc(self, handle: Any, watcher: Any, message: Message, args: Any) -> None:
         if not self.alloc.ready:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flux.message import Message
 from flux.resource._pool import Need
+
+if TYPE_CHECKING:
+    from fluxlet.broker.host import Module
 
 
 class Shape(NamedTuple):
@@ -20,6 +23,18 @@ class Shape(NamedTuple):
 
     need: Need
     ranks: int
+
+
+class Called(NamedTuple):
+    """A request that was made by a call.
+
+    Args:
+        asker: who has called.
+        jobspec: of the job, JSON.
+    """
+
+    asker: Module
+    jobspec: bytes
 
 
 class Pending:
@@ -36,7 +51,7 @@ class Pending:
     __slots__ = ("annotated", "duration", "jobid", "key", "request", "shape")
 
     def __init__(
-        self, jobid: int, priority: int, shape: Shape, duration: float, request: Message | None = None
+        self, jobid: int, priority: int, shape: Shape, duration: float, request: Message | Called | None = None
     ) -> None:
         self.jobid = jobid
         self.key = (-priority, jobid)

@@ -20,6 +20,8 @@ from syslog import LOG_ERR
 from time import monotonic, time
 from typing import Any
 
+import msgspec
+
 from flux.brokermod import event_handler, request_handler
 from flux.constants import FLUX_RPC_STREAMING
 from flux.core import fluid
@@ -30,24 +32,27 @@ from flux.message import Message
 from flux.resource._pool import Grant, Pool, bits
 from flux.resource.Rv1Set import Rv1Set
 from fluxlet.broker.broker import Broker
+from fluxlet.broker.host import Module
 from fluxlet.modules.job_manager.direct import manager_of
+from fluxlet.modules.job_manager.near import NearScheduler, as_if_asked
 from fluxlet.modules.sched.hello import grants_of, hold, say_hello
-from fluxlet.modules.sched.line import Pending
+from fluxlet.modules.sched.line import Called, Pending
 from fluxlet.modules.sched.planner import BACKFILL, FIFO, Planner, Start
 from fluxlet.modules.sched.requests import (
     AllocRequest,
     CancelRequest,
+    Execution,
     ExpirationRequest,
     FeasibilityRequest,
     FreeRequest,
+    HeldR,
     Options,
     PrioritizeRequest,
 )
 from fluxlet.modules.sched.shapes import Refused, Shapes
 from fluxlet.modules.sched.status import Passes, resource_status
 from fluxlet.modules.sched.texts import Texts, bits_of, commit, operation, success, summary
-from fluxlet.payload import decode
-from fluxlet.service import Service
+from fluxlet.payload import UNREADABLE, decode
 
 #: So many changes are not kept waiting for the next turn of the loop.
 _MANY = 128
@@ -63,8 +68,10 @@ _RETRY = 0.5
 #: Debug bits: deny the next request, explain what is pending, refuse other ends.
 _DENY, _EXPLAIN, _REFUSE = 1, 2, 4
 
+_held_r = msgspec.json.Decoder(HeldR).decode
 
-class Scheduler(Service):
+
+class Scheduler(NearScheduler):
     """A scheduler; its subclasses say what its defaults are.
 
     Args:
@@ -167,8 +174,10 @@ class Scheduler(Service):
         for jobid, job in old.pool.jobs.items():
             hold(self, new.pool, jobid, job.grants, job.expiration)
         for pending in old.line:
-            assert pending.request is not None
-            self._enter(pending.request, decode(pending.request, AllocRequest), -pending.key[0])
+            asked = pending.request
+            assert asked is not None
+            jobspec = asked.jobspec if isinstance(asked, Called) else bytes(decode(asked, AllocRequest).jobspec)
+            self._enter(asked, pending.jobid, -pending.key[0], jobspec)
 
     def _shrink(self, planner: Planner, gone: int) -> None:
         planner.pool.remove_ranks(gone)
@@ -226,11 +235,15 @@ class Scheduler(Service):
 
     def _plan_soon(self) -> None:
         """Something has changed that somebody may have waited for."""
+        self._plan_next()
+        if self._changes >= _MANY:
+            self._plan()
+
+    def _plan_next(self) -> None:
+        """As `_plan_soon`, and never at once: for those who have called, and have more to do."""
         if not self._changes:
             self._soon.start()
         self._changes += 1
-        if self._changes >= _MANY:
-            self._plan()
 
     def _the_planner(self) -> Planner:
         if self.planner is None:
@@ -248,42 +261,67 @@ class Scheduler(Service):
             return
         if jobid in planner.jobs or jobid in planner.pool.jobs:
             raise OSError(errno.EEXIST, f"job {fluid.f58(jobid)} has been asked for already")
-        self._enter(msg, request, request.priority)
+        self._enter(msg, jobid, request.priority, bytes(request.jobspec))
 
-    def _enter(self, msg: Message, request: AllocRequest, priority: int) -> None:
-        """A job waits from now on, or is denied."""
-        jobid = request.id
+    def enter(self, asker: Module, jobid: int, priority: int, jobspec: bytes) -> bool:
+        """As of NearScheduler."""
+        planner = self.planner
+        if planner is None or self.module.debug_flags or jobid in planner.jobs or jobid in planner.pool.jobs:
+            return False
         try:
-            shape, duration = self._shapes.of(bytes(request.jobspec))
+            shape, duration = self._shapes.of(jobspec)
+        except Refused:
+            return False
+        planner.add(Pending(jobid, priority, shape, duration, Called(asker, jobspec)))
+        self._plan_next()
+        return True
+
+    def _enter(self, asked: Message | Called, jobid: int, priority: int, jobspec: bytes) -> None:
+        """A job waits from now on, or is denied."""
+        try:
+            shape, duration = self._shapes.of(jobspec)
         except Refused as exc:
-            self._deny(msg, jobid, str(exc) if exc.infeasible else f"cannot parse jobspec: {exc}")
+            self._deny(asked, jobid, str(exc) if exc.infeasible else f"cannot parse jobspec: {exc}")
             return
-        self._the_planner().add(Pending(jobid, priority, shape, duration, msg))
+        self._the_planner().add(Pending(jobid, priority, shape, duration, asked))
         self._plan_soon()
 
     @request_handler("sched.free", prefix=False)
     def free(self, msg: Message) -> None:
         """Payload: `FreeRequest`. No response."""
-        planner = self._the_planner()
         request = decode(msg, FreeRequest)
-        job = planner.pool.jobs.get(request.id)
-        if job is None:
-            self.log.error(f"free: {fluid.f58(request.id)}: the job has no resources")
-            return
         try:
-            grants = grants_of(request.R.execution)
+            self._free(request.id, request.R.execution, request.final)
         except ValueError as exc:
             raise OSError(errno.EPROTO, f"bad R in sched.free: {exc}") from None
-        held = job.grants
+
+    def give_back(self, jobid: int, R: bytes, final: bool) -> bool:
+        """As of NearScheduler."""
+        if self.planner is None:
+            return False
+        try:
+            self._free(jobid, _held_r(R).execution, final)
+        except (ValueError, *UNREADABLE):
+            return False
+        return True
+
+    def _free(self, jobid: int, execution: Execution, final: bool) -> None:
+        """A job gives back what R says. Raises ValueError for an R that is none."""
+        planner = self._the_planner()
+        job = planner.pool.jobs.get(jobid)
+        if job is None:
+            self.log.error(f"free: {fluid.f58(jobid)}: the job has no resources")
+            return
+        grants, held = grants_of(execution), job.grants
         if grants != held:
-            self._check_free(request.id, grants, held, request.final)
-        if request.final:
-            planner.pool.free(request.id)
+            self._check_free(jobid, grants, held, final)
+        if final:
+            planner.pool.free(jobid)
         else:
-            planner.pool.free(request.id, sum(1 << rank for rank in grants))
+            planner.pool.free(jobid, sum(1 << rank for rank in grants))
         if planner.jobs:
             planner.unsettle()
-            self._plan_soon()
+            self._plan_next()
 
     def _check_free(self, jobid: int, grants: dict[int, Grant], held: dict[int, Grant], final: bool) -> None:
         """Says so if what comes back is not what was given; what was given is what is free then."""
@@ -302,8 +340,7 @@ class Scheduler(Service):
         """Payload: `CancelRequest`; the job's sched.alloc is answered. No response to this."""
         job = self._the_planner().remove(decode(msg, CancelRequest).id)
         if job is not None:
-            assert job.request is not None
-            self.answer(job.request, f'{{"id": {job.jobid}, "type": 3}}\0'.encode())
+            self._answer(job.request, f'{{"id": {job.jobid}, "type": 3}}\0'.encode())
             self._plan_soon()
 
     @request_handler("sched.prioritize", prefix=False)
@@ -330,13 +367,16 @@ class Scheduler(Service):
             self._plan_soon()
         self.answer(msg)
 
-    def _deny(self, request: Message | None, jobid: int, note: str) -> None:
-        assert request is not None
-        self.answer(request, dump_payload({"id": jobid, "type": 2, "note": note}))
+    def _answer(self, asked: Message | Called | None, raw: bytes | None) -> None:
+        """What was asked by a call may be answered by messages."""
+        assert asked is not None
+        self.answer(as_if_asked(asked.asker, b"sched.alloc") if isinstance(asked, Called) else asked, raw)
+
+    def _deny(self, asked: Message | Called | None, jobid: int, note: str) -> None:
+        self._answer(asked, dump_payload({"id": jobid, "type": 2, "note": note}))
 
     def _annotate(self, job: Pending, annotations: dict[str, Any]) -> None:
-        assert job.request is not None
-        self.answer(job.request, dump_payload({"id": job.jobid, "type": 1, "annotations": {"sched": annotations}}))
+        self._answer(job.request, dump_payload({"id": job.jobid, "type": 1, "annotations": {"sched": annotations}}))
 
     # What anybody may ask.
 
@@ -418,8 +458,7 @@ class Scheduler(Service):
 
     def _succeed(self, start: Start, r: str) -> None:
         job = start.job
-        assert job.request is not None
-        self.answer(job.request, success(job.jobid, r, dumps(_annotations(start))))
+        self._answer(job.request, success(job.jobid, r, dumps(_annotations(start))))
 
     def _not_kept(self, starts: Sequence[Start], state: RpcState) -> None:
         """R could not be written: those who were to start cannot."""
