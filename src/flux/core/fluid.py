@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 _LIMIT = 1 << 64
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -40,6 +41,7 @@ def dothex(jobid: int) -> str:
     return f"{digits[:4]}.{digits[4:8]}.{digits[8:12]}.{digits[12:]}"
 
 
+@lru_cache(maxsize=1024)  # several modules ask for each job of an instance
 def kvs(jobid: int) -> str:
     """The job's KVS directory: ``job.0000.0000.0012.d687``."""
     return f"job.{dothex(jobid)}"

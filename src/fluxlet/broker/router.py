@@ -87,21 +87,30 @@ class Services(dict[bytes, Endpoint]):
     def __init__(self) -> None:
         super().__init__()
         self.by_topic: dict[bytes, Endpoint] = {}
+        self._asked: set[bytes] = set()  # names that topics in there begin with: those of jobs' shells mostly do not
 
     def __setitem__(self, name: bytes, endpoint: Endpoint) -> None:
-        self.by_topic.clear()
+        self._forget(name)
         super().__setitem__(name, endpoint)
 
     def __delitem__(self, name: bytes) -> None:
-        self.by_topic.clear()
+        self._forget(name)
         super().__delitem__(name)
+
+    def _forget(self, name: bytes) -> None:
+        if name in self._asked:
+            self._asked.clear()
+            self.by_topic.clear()
 
     def serving(self, topic: bytes) -> Endpoint | None:
         """The endpoint that requests with this topic go to."""
-        endpoint = self.get(topic.partition(b".")[0])
+        name = topic.partition(b".")[0]
+        endpoint = self.get(name)
         if endpoint is not None:
             if len(self.by_topic) >= 4096:
+                self._asked.clear()
                 self.by_topic.clear()
+            self._asked.add(name)
             self.by_topic[topic] = endpoint
         return endpoint
 
@@ -146,7 +155,9 @@ class Router:
         self._paths: dict[tuple[bytes, ...], Endpoint] = {}  # by the whole stack of a request of theirs
         self._subscriptions: dict[Endpoint, dict[bytes, int]] = {}
         self._prefixes: dict[int, dict[bytes, list[Endpoint]]] = {}  # who has subscribed to what, by length
-        self._matches: dict[bytes, list[Endpoint]] = {}  # topic to subscribers; emptied when either changes
+        # Emptied when subscriptions change: the subscribers of topics, and of whole families of them.
+        self._matches: dict[bytes, list[Endpoint]] = {}
+        self._alike: dict[bytes, bool] = {}  # by the beginning of topics, up to a dash
 
     # Who is there.
 
@@ -199,6 +210,7 @@ class Router:
         if not count:
             self._prefixes.setdefault(len(topic), {}).setdefault(topic, []).append(endpoint)
             self._matches.clear()
+            self._alike.clear()
 
     def unsubscribe(self, endpoint: Endpoint, topic: bytes) -> bool:
         """Takes one subscription away; False if there is none."""
@@ -214,6 +226,7 @@ class Router:
     def _forget_prefix(self, endpoint: Endpoint, topic: bytes) -> None:
         """A subscription is gone, counted as often as it was."""
         self._matches.clear()
+        self._alike.clear()
         prefixes = self._prefixes[len(topic)]
         prefixes[topic].remove(endpoint)
         if not prefixes[topic]:
@@ -223,6 +236,9 @@ class Router:
 
     def subscribers(self, topic: bytes) -> list[Endpoint]:
         """The endpoints with a subscription that matches."""
+        dash = topic.find(b"-") + 1
+        if dash and self._are_alike(topic[:dash]):
+            topic = topic[:dash]  # those of jobs' namespaces come once, and never again
         found = self._matches.get(topic)
         if found is None:
             found = []
@@ -232,10 +248,25 @@ class Router:
             if len(found) > 1:  # each once, in order of their first subscriptions
                 matching = set(found)
                 found = [endpoint for endpoint in self._subscriptions if endpoint in matching]
-            if len(self._matches) >= 1024:  # those of jobs' namespaces come once, and never again
+            if len(self._matches) >= 1024:
                 self._matches.clear()
             self._matches[topic] = found
         return found
+
+    def _are_alike(self, beginning: bytes) -> bool:
+        """Whether all topics that begin like this have the same subscribers: nobody has asked for more than that."""
+        alike = self._alike.get(beginning)
+        if alike is None:
+            alike = not any(
+                prefix.startswith(beginning)
+                for length, prefixes in self._prefixes.items()
+                if length > len(beginning)
+                for prefix in prefixes
+            )
+            if len(self._alike) >= 1024:
+                self._alike.clear()
+            self._alike[beginning] = alike
+        return alike
 
     # Routing.
 

@@ -142,7 +142,7 @@ class Upstream(Router):
         for topic, count in self._subscriptions.pop(endpoint, {}).items():
             for _ in range(count):
                 self.tell("event.unsubscribe", {"topic": _text(topic)})
-        self._matches.clear()
+            self._forget_prefix(endpoint, topic)
         pending, endpoint.pending = endpoint.pending or {}, None
         for requests in pending.values():
             for request in requests.values():

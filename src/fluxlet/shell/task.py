@@ -18,6 +18,8 @@ from fluxlet.shell.pmi import LineReader
 from fluxlet.shell.streams import Characters, Lines
 
 if TYPE_CHECKING:
+    import _socket
+
     from fluxlet.shell.job import Job
     from fluxlet.shell.pty import Terminal
 
@@ -177,7 +179,7 @@ class PmiLink:
 
     __slots__ = ("_event", "_lines", "_task", "sock")
 
-    def __init__(self, task: Task, sock: socket.socket) -> None:
+    def __init__(self, task: Task, sock: _socket.socket) -> None:
         self._task = task
         self.sock = sock
         self._lines: LineReader | None = None

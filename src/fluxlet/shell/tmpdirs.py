@@ -54,7 +54,8 @@ class TmpDirs:
             if len(self._spare) < _SPARE and path.startswith(self._rundir) and not os.listdir(path):
                 self._count += 1
                 spare = f"{self._prefix}{self._count}"
-                os.chmod(path, 0o700)
+                if os.stat(path).st_mode & 0o7777 != 0o700:
+                    os.chmod(path, 0o700)
                 os.rename(path, spare)
                 self._spare.append(spare)
                 return

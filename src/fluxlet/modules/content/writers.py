@@ -91,7 +91,7 @@ class WriteBack(Writer):
         self._hurried = False
         self._logged: str | None = None  # what the log was told that is wrong
         self._held: deque[tuple[Message, list[bytes], bytes | None]] = deque()
-        self._timer = service.broker.reactor.timer(_DELAY, 0.0, self._go)
+        self._timer = service.broker.reactor.timer(_DELAY, 0.0, self._due)
         self._timer.unref()
 
     def open(self, takes_many: bool) -> None:
@@ -169,6 +169,13 @@ class WriteBack(Writer):
         if self.backing and self._queue:
             self.error = None
             self._go()
+
+    def _due(self) -> None:
+        """It is time; but what this pass of the loop has to send goes out first."""
+        if self._hurried:
+            self._go()
+        else:
+            self._next_pass()
 
     def _go(self) -> None:
         """Sends batches, for a slice of time."""

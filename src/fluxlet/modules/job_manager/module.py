@@ -73,4 +73,5 @@ class JobManager(
             self._lifetime.stop()
         self.begin_time.stop()
         self._commit_soon.stop()
+        self._commit_later.stop()
         self._journal_soon.stop()

@@ -35,7 +35,7 @@ from fluxlet.modules.content import batch
 from fluxlet.modules.content.ending import nothing_stays
 from fluxlet.modules.kvs import treeobj
 from fluxlet.modules.kvs.checkpoint import Checkpoint, checkpoint, newest, period
-from fluxlet.modules.kvs.lookup import Found, Value, walk
+from fluxlet.modules.kvs.lookup import Found, Value, at_hand, walk
 from fluxlet.modules.kvs.namespaces import Namespaces
 from fluxlet.modules.kvs.near import deaf_watchers, near_content
 from fluxlet.modules.kvs.operation import Op
@@ -195,16 +195,11 @@ class Leader(Namespaces):
         space = self.spaces[PRIMARY]
         if settled and space.ahead is not None and not space.ahead():
             return None
-        try:
-            next(walk(space.root, key, 0, self.directories))
-        except StopIteration as stop:
-            found: Found = stop.value
-        except OSError:
-            return None
-        else:
-            return None
+        found = at_hand(space.root, key, self.directories) or self._walked(space.root, key)
         if not isinstance(found, Value):
-            return a2b_base64(treeobj.data_of(found)) if found.endswith(treeobj.VAL_TAIL) else None
+            if found is None or not found.endswith(treeobj.VAL_TAIL):
+                return None
+            return a2b_base64(treeobj.data_of(found))
         content = near_content(self.broker)
         if content is None or len(found.refs) > most:
             return None
@@ -216,6 +211,17 @@ class Leader(Namespaces):
                 return None
             blobs.append(blob)
         return b"".join(blobs)
+
+    def _walked(self, root: bytes, key: str) -> Found | None:
+        """What is at a key; None for nothing, or if that takes asking anybody else."""
+        try:
+            next(walk(root, key, 0, self.directories))
+        except StopIteration as stop:
+            found: Found = stop.value
+            return found
+        except OSError:
+            return None
+        return None
 
     @request_handler("relaycommit")
     def relaycommit(self, msg: Message) -> None:

@@ -81,6 +81,24 @@ def walk(root: bytes, key: str, flags: int, directories: Directories) -> Walk:
     return (yield from _directory(at, flags, directories, at == root and normalize(key) == "."))
 
 
+def at_hand(root: bytes, key: str, directories: Directories) -> Value | None:
+    """The value at a normalised key, the shortest way; None if it is anything but blobs below plain directories in
+    memory."""
+    at = root
+    *above, name = key.split(".")
+    for part in above:
+        directory = directories.get(at)
+        text = None if directory is None else directory.get(part)
+        if text is None or not text.endswith(treeobj.DIRREF_TAIL):
+            return None
+        at = treeobj.dirref_of(text)
+    directory = directories.get(at)
+    text = None if directory is None else directory.get(name)
+    if text is None or not text.endswith(treeobj.VALREF_TAIL):
+        return None
+    return Value(treeobj.refs_of(text))
+
+
 def _entry(text: bytes, flags: int) -> Found:
     """The answer for what is no directory."""
     if flags & FLUX_KVS_TREEOBJ:
