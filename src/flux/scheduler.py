@@ -2,13 +2,13 @@
 
     class Fifo(Scheduler):
         def schedule(self):
-            while self.queue:
-                job = self.queue[0]
+            while self._queue:
+                job = self._queue[0]
                 try:
                     R = self.resources.alloc(job.jobid, job.resource_request)
                 except InsufficientResources:
                     return
-                heapq.heappop(self.queue)
+                heapq.heappop(self._queue)
                 job.request.success(R)
 
 A file with such a class is a module: ``flux module remove sched-simple; flux module load ./fifo.py``.
@@ -65,7 +65,8 @@ class Scheduler(BrokerModule):
     Raises ValueError for other arguments.
 
     Attributes:
-        queue: the pending jobs, a heap (`heapq`) of PendingJob.
+        _queue: the pending jobs, a heap (`heapq`) of PendingJob. It is called so in flux-core, whose guide has it in
+            its first example of a scheduler; `queue` is the same.
     """
 
     #: How many requests the job manager sends ahead: a number, or "unlimited".
@@ -85,7 +86,7 @@ class Scheduler(BrokerModule):
         super().__init__(h, *args)
         for arg in args:
             self._argument(arg)
-        self.queue: list[PendingJob] = []
+        self._queue: list[PendingJob] = []
         self._resources: Any = None
         self._R: dict[str, Any] = {}
         self._up, self._gone = IDset(), IDset()  # of the ranks of that
@@ -126,6 +127,15 @@ class Scheduler(BrokerModule):
         """The pool: a ResourcePool, or what `pool_class` makes."""
         return self._resources
 
+    @property
+    def queue(self) -> list[PendingJob]:
+        """The pending jobs, a heap (`heapq`)."""
+        return self._queue
+
+    @queue.setter
+    def queue(self, jobs: list[PendingJob]) -> None:
+        self._queue = jobs
+
     # The start.
 
     def run(self) -> None:
@@ -162,7 +172,7 @@ class Scheduler(BrokerModule):
                 steps.close()
         self._pass = self._forecast = None
         expiration = self._resources.expiration
-        self.queue.clear()
+        self._queue.clear()
         self._begin()
         self._resources.expiration = expiration
         self._hello()
@@ -237,6 +247,10 @@ class Scheduler(BrokerModule):
         self.start_schedule()
 
     # When to schedule.
+
+    def _request_schedule(self) -> None:
+        """As `start_schedule`, for subclasses: something has changed."""
+        self.start_schedule()
 
     def start_schedule(self) -> None:
         """Has `schedule` called, soon; what it was doing is begun anew."""
@@ -383,7 +397,7 @@ class Scheduler(BrokerModule):
         except ValueError as exc:
             request.deny(f"cannot parse jobspec: {exc}")
             return
-        heapq.heappush(self.queue, PendingJob(jobid, priority, t_submit, request, wanted))
+        heapq.heappush(self._queue, PendingJob(jobid, priority, t_submit, request, wanted))
 
     def free(self, jobid: int, R: Any, final: bool = False) -> None:
         """A job gives back R, the last of what it has if `final`."""
@@ -391,20 +405,20 @@ class Scheduler(BrokerModule):
 
     def cancel(self, jobid: int) -> None:
         """A job does not want resources any more."""
-        for job in self.queue:
+        for job in self._queue:
             if job.jobid == jobid:
                 job.request.cancel()
-                self.queue = [other for other in self.queue if other.jobid != jobid]
-                heapq.heapify(self.queue)
+                self._queue = [other for other in self._queue if other.jobid != jobid]
+                heapq.heapify(self._queue)
                 return
 
     def prioritize(self, jobs: Sequence[tuple[int, int]]) -> None:
         """Jobs get other priorities: (id, priority) of each."""
         changed = dict(jobs)
-        for job in self.queue:
+        for job in self._queue:
             if job.jobid in changed:
                 job._priority = changed[job.jobid]
-        heapq.heapify(self.queue)
+        heapq.heapify(self._queue)
 
     def expiration(self, msg: Message, jobid: int, expiration: float) -> None:
         """A job is to end at another time, seconds since the epoch; answers `msg`."""
@@ -427,7 +441,7 @@ class Scheduler(BrokerModule):
 
     def stats_get(self) -> dict[str, Any]:
         """What ``flux module stats`` shows."""
-        return {**self._stats, "pending_jobs": len(self.queue)}
+        return {**self._stats, "pending_jobs": len(self._queue)}
 
     # Requests.
 

@@ -37,6 +37,13 @@ def _loop(path: str) -> Connector:
 
 
 def _ssh(path: str) -> Connector:
+    host, slash, socket_path = path.partition("/")
+    if slash and "FLUX_SSH" not in os.environ and os.path.exists(slash + socket_path):
+        # `flux uri JOBID` prints such a URI for what runs on this very host, which need not let anybody in by ssh.
+        import socket
+
+        if host == socket.gethostname():
+            return _local(slash + socket_path)
     from flux.connector.ssh import SshConnector
 
     return SshConnector(path)

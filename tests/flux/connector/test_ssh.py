@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 import sys
 from pathlib import Path
@@ -104,6 +105,20 @@ def test_a_handle_works_through_it_and_leaves_nothing_behind(instance: Instance,
         assert children() != processes
     assert children() == processes
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_this_host_is_reached_without_ssh_unless_the_user_names_one(
+    instance: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = instance.uri.removeprefix("local://")
+    monkeypatch.delenv("FLUX_SSH", raising=False)
+    monkeypatch.setenv("PATH", "/nosuch")
+    with flux.Flux(f"ssh://{socket.gethostname()}{path}") as handle:
+        assert handle.attr_get("rank") == "0"
+    monkeypatch.setenv("FLUX_SSH", script(tmp_path / "ssh", "#!/bin/sh\necho refused >&2; exit 1\n"))
+    for host in (socket.gethostname(), "elsewhere"):
+        with pytest.raises(OSError, match="refused"):
+            flux.Flux(f"ssh://{host}{path}")
 
 
 def test_what_is_sent_before_closing_arrives(instance: Instance, ssh: str) -> None:

@@ -20,15 +20,15 @@ class Fifo(Scheduler):
     queue_depth = 4
 
     def schedule(self):
-        while self.queue:
-            job = self.queue[0]
+        while self._queue:
+            job = self._queue[0]
             try:
                 R = self.resources.alloc(job.jobid, job.resource_request)
             except InsufficientResources:
-                for ahead, waiting in enumerate(sorted(self.queue)):
+                for ahead, waiting in enumerate(sorted(self._queue)):
                     waiting.request.annotate({"sched": {"jobs_ahead": ahead}})
                 return
-            heapq.heappop(self.queue)
+            heapq.heappop(self._queue)
             job.request.success(R)
 """
 
