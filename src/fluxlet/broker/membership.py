@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 _QUORUM, _RUN, _SHUTDOWN = NUMBERS["quorum"], NUMBERS["run"], NUMBERS["shutdown"]
 #: Seconds that a broker which has lost its parent waits for its children.
 _ORPHAN_PATIENCE = 20.0
+#: Seconds after which the parent is asked for its configuration again, if it could not say.
+_PAUSE = 1.0
+#: In these states, a rank that has its parent's configuration keeps to it.
+_FOLLOWING = ("quorum", "run", "cleanup")
 #: In these states, ranks that leave were not meant to.
 _NOT_LEAVING = ("run", "cleanup")
 
@@ -52,6 +56,7 @@ class Membership:
         """On rank 0: the members of the group broker.online."""
         self._parent_state = 0
         self._lost_parent = False
+        self._config_followed = True  # what becomes of the parent's configuration is worth a word
         self._timer: Timer | None = None  # says who is waited for
         self._deadline: Timer | None = None
         self._delayed = False
@@ -132,15 +137,25 @@ class Membership:
         if self._lost_parent:
             self.machine.post("sync-fail")
             return
-        future = self.handle.rpc("config.get", None, FLUX_NODEID_UPSTREAM, FLUX_RPC_STREAMING)
-        future.then(self._on_config)
+        self._follow_config()
+
+    def _follow_config(self) -> None:
+        if not self._lost_parent:
+            future = self.handle.rpc("config.get", None, FLUX_NODEID_UPSTREAM, FLUX_RPC_STREAMING)
+            future.then(self._on_config)
 
     def _on_config(self, future: Any) -> None:
         try:
             config = future.get()
         except OSError as exc:
-            self._config_failed(f"config.get: {exc.strerror}")
+            if self._config_followed:
+                self._config_failed(f"config.get: {exc.strerror}")
+                self._config_followed = False
+            if self.machine.state in _FOLLOWING and not self._lost_parent:
+                # The parent's service is loaded again, or will be.
+                self.broker.reactor.timer(_PAUSE, 0.0, self._follow_config).start()
             return
+        self._config_followed = True
         future.reset()
         self.handle.rpc("config.load", config).then(self._on_config_loaded)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import until
 
 from flux.message import Message
 from fluxlet.testing import Instance
@@ -160,3 +161,17 @@ def test_services_of_two_ranks_answer_as_those_of_the_reference(name: str) -> No
                 assert expected is None or text == expected, number
             else:
                 assert known(json.loads(text) if text else None) == known(entry.get("payload")), number
+
+
+def test_the_configuration_is_followed_when_the_service_was_loaded_again() -> None:
+    def configured(rank: int) -> Any:
+        return ask(instance, rank, "config.get").get("sim")
+
+    with Instance(3, attributes={"tbon.topo": "kary:1"}) as instance:
+        ask(instance, 0, "module.remove", {"name": "config"})
+        ask(instance, 0, "module.load", {"path": "config", "args": []})
+        ask(instance, 0, "config.load", {"sim": {"x": 1}})
+        # The others have noticed that it was away, and ask again a second later.
+        until(lambda: [configured(rank) for rank in range(3)] == [{"x": 1}] * 3)
+        ask(instance, 0, "config.load", {"sim": {"x": 2}})
+        until(lambda: [configured(rank) for rank in range(3)] == [{"x": 2}] * 3)
