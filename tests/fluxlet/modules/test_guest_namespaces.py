@@ -89,6 +89,9 @@ def test_the_output_of_jobs_of_all_lengths_is_there_once(ranks: Instance) -> Non
                 for before in (True, False):
                     script = f"{words} sleep {seconds}" if before else f"sleep {seconds}; {words}"
                     jobs.append((run_on(ranks, handle, script), words.count("echo")))
+        # What rank 0 has accepted the others hear of by and by.
+        submitted = ask(handle, "kvs.getroot", namespace="primary")["rootseq"]
+        ask(looker, "kvs.wait-version", namespace="primary", rootseq=submitted)
         streams = [followed(looker, jobid, "guest.output") for jobid, _ in jobs]
         for (jobid, lines), stream in zip(jobs, streams, strict=True):
             assert wait(looker, jobid).success
