@@ -26,6 +26,7 @@ import copy
 import errno
 import heapq
 import inspect
+import os
 import time
 from collections.abc import Generator, Sequence
 from importlib import import_module
@@ -500,7 +501,18 @@ def _depth(text: str) -> int:
 
 
 def resolve_pool_class(uri: str) -> Any:
-    """What a pool-class URI names: ``module`` or ``module:Class`` (spec 07, 3.9). Raises ValueError."""
+    """What a pool-class URI names (spec 07, 3.9). Raises ValueError.
+
+    ``module`` or ``module:Class``; ``file:///DIR/Class.py`` or ``file:///DIR/FILE.py#Class``.
+    """
+    if uri.startswith("file://"):
+        from flux.importer import import_path
+
+        path, _, name = uri.removeprefix("file://").partition("#")
+        try:
+            return getattr(import_path(path), name or os.path.basename(path).removesuffix(".py"))
+        except (OSError, AttributeError) as exc:
+            raise ValueError(f"there is no pool class '{uri}': {exc}") from None
     place, _, name = uri.replace("-", "_").partition(":")
     for module in (place, f"flux.resource.{place}"):
         try:

@@ -8,7 +8,7 @@ themselves. A subclass may put the ranks in another order (`_sort_candidates`), 
 from __future__ import annotations
 
 import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from flux.core.fluid import f58
 from flux.resource._pool import Grant, Need, Pool, bits
@@ -22,6 +22,15 @@ from flux.resource.ResourcePoolImplementation import (
 from flux.resource.Rv1Set import Node, Rv1Set, mask
 
 __all__ = ["MAX_RESOURCE_DEPTH", "ResourceRequest", "Rv1Pool"]
+
+
+class Candidate(NamedTuple):
+    """A rank, what it has, and what of that is free: the numbers of cores and gpus."""
+
+    rank: int
+    info: Node
+    free_cores: set[int]
+    free_gpus: set[int]
 
 
 class Rv1Pool(Rv1Set, ResourcePoolImplementation):
@@ -145,25 +154,46 @@ class Rv1Pool(Rv1Set, ResourcePoolImplementation):
         """The order in which ranks are tried; None: that of the placement. For subclasses to change."""
         return None
 
-    def _select_resources(self, candidates: list[int], request: ResourceRequest) -> tuple[list[Grant], int] | None:
-        """What to take, and the slots that makes; None if there is not room enough. For subclasses to change.
+    @property
+    def _ranks(self) -> list[int]:
+        """All ranks, for subclasses."""
+        return list(self.nodes)
+
+    def _candidates(self, ranks: list[int]) -> list[Candidate]:
+        """As subclasses that select for themselves get them: those with most free cores first."""
+        free_cores, free_gpus = self._pool.free_cores, self._pool.free_gpus
+        ranks = sorted(ranks, key=lambda rank: -free_cores[rank].bit_count())
+        return [
+            Candidate(rank, self.nodes[rank], set(bits(free_cores[rank])), set(bits(free_gpus[rank]))) for rank in ranks
+        ]
+
+    def _select_resources(self, candidates: list[Candidate], request: ResourceRequest) -> tuple[list[Grant], int]:
+        """What to take, and the slots that makes. Raises InsufficientResources. For subclasses to change.
 
         Args:
-            candidates: ranks that are up and that the request's constraint lets in.
+            candidates: ranks that are up and that the request's constraint lets in. A subclass may pass on some.
             request: what is wanted.
         """
-        order = self._sort_candidates(candidates, request)
-        ranks = sum(1 << rank for rank in candidates)
-        return self._pool.select(Need.of(request), ranks, order)
+        return self._select([candidate[0] for candidate in candidates], request)
+
+    def _select(self, ranks: list[int], request: ResourceRequest) -> tuple[list[Grant], int]:
+        order = self._sort_candidates(ranks, request)
+        selected = self._pool.select(Need.of(request), sum(1 << rank for rank in ranks), order)
+        if selected is None:
+            raise InsufficientResources("insufficient resources")
+        return selected
 
     def alloc(self, jobid: int, request: ResourceRequest) -> Rv1Pool:
         """As of ResourcePoolImplementation."""
-        candidates = list(bits(self._eligible(request) & self._pool.up))
-        selected = self._select_resources(candidates, request)
-        if selected is None:
+        ranks = list(bits(self._eligible(request) & self._pool.up))
+        try:
+            if type(self)._select_resources is Rv1Pool._select_resources:  # nobody looks at the candidates
+                grants, slots = self._select(ranks, request)
+            else:
+                grants, slots = self._select_resources(self._candidates(ranks), request)
+        except InsufficientResources:
             self._check_feasibility(request)
-            raise InsufficientResources("insufficient resources")
-        grants, slots = selected
+            raise
         now = time.time()
         end = now + request.duration if request.duration else self.get_expiration()
         self._pool.allocate(jobid, grants, end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,6 +139,48 @@ def test_a_subclass_puts_ranks_in_another_order() -> None:
     resources = ResourcePool(HighestFirst(r()))
     assert alloc(resources, 1, 1).dumps() == "rank2/core0"
     assert alloc(resources, 2, 2, 3).dumps() == "rank1/core[0-2] rank2/core[1-3]"
+
+
+class Racks(Rv1Pool):
+    """Jobs stay in a rack, as in the guide of flux-core."""
+
+    racks = ({0, 1}, {2})
+
+    def _select_resources(self, candidates: list[Any], request: Any) -> Any:
+        assert [len(free) for _, _, free, _ in candidates] == sorted((len(c[2]) for c in candidates), reverse=True)
+        for rack in self.racks:
+            try:
+                return super()._select_resources([entry for entry in candidates if entry[0] in rack], request)
+            except InsufficientResources:
+                continue
+        raise InsufficientResources("no single rack has sufficient resources")
+
+    def _check_feasibility(self, request: Any) -> None:
+        super()._check_feasibility(request)
+        if request.nnodes > max(len(rack & set(self._ranks)) for rack in self.racks):
+            raise InfeasibleRequest("no rack is as large")
+
+
+def test_a_subclass_selects_from_some_of_the_candidates() -> None:
+    resources = ResourcePool(Racks(r()))
+    assert alloc(resources, 1, 6).dumps() == "rank0/core[0-3] rank1/core[0-1]"
+    assert alloc(resources, 2, 3).dumps() == "rank2/core[0-2]"
+    with pytest.raises(InsufficientResources, match="no single rack"):
+        alloc(resources, 3, 3)
+    three = jobspec(1)
+    three["resources"] = [{"type": "node", "count": 3, "with": three["resources"]}]
+    with pytest.raises(InfeasibleRequest, match="no rack is as large"):
+        resources.alloc(4, resources.parse_resource_request(three))
+
+
+def test_a_pool_class_may_be_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "RackPool.py"
+    file.write_text("class RackPool: pass\nclass Other: pass\n")
+    assert resolve_pool_class(f"file://{file}").__name__ == "RackPool"
+    assert resolve_pool_class(f"file://{file}#Other").__name__ == "Other"
+    for wrong in (f"file://{file}#Nope", "file:///nosuch.py"):
+        with pytest.raises(ValueError, match="there is no pool class"):
+            resolve_pool_class(wrong)
 
 
 def test_what_is_no_pool() -> None:
