@@ -259,6 +259,10 @@ class Job:
             self._lines.append(events.entry(now, "shell.init", context + "}"))
             self._lines.append(events.entry(now, "shell.start", self.plan.taskmap))
         try:
+            if "coprocess" in self.options:
+                from fluxlet.shell.coprocess import start_coprocesses
+
+                start_coprocesses(self)
             self._launch = Launch(self)
         except ShellError as exc:
             self.fail(exc)

@@ -68,6 +68,9 @@ class Subprocesses:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._server = Server(JobHost(job))
+        # The job's end may wait for it; what is said of the process itself comes first.
+        self._checks = job.server.reactor.timer(0.0, 0.0, job.check)
+        self._server.on_end = lambda: self._checks.reset(0.0, 0.0)
         self._methods: dict[str, Callable[[Message], None]] = {name: getattr(self._server, name) for name in _METHODS}
         self._timer: Timer | None = None
 
@@ -90,13 +93,17 @@ class Subprocesses:
         if not self._server.running:
             if self._timer is not None:
                 self._timer.stop()
+            self._checks.stop()
             self._server.stop(0.0)
             self._job.server.others.discard(self._job)
             return True
         if self._timer is None:
             self._server.closing = True
             self._signal(signal.SIGTERM)
-            limit = options.seconds(self._job.options, "rexec-shutdown-timeout", 60.0)
+            given = self._job.options
+            limit = options.seconds(given, "rexec-shutdown-timeout", 60.0)
+            if "coprocess" in given:
+                limit = options.seconds(given, "coprocess-kill-timeout", 10.0)
             self._timer = self._job.server.reactor.timer(60.0 if limit is None else limit, 0.0, self.kill)
             self._timer.start()
         return False

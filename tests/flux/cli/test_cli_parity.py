@@ -17,6 +17,7 @@ from flux.cli.commands import (
     cancel,
     hostlist,
     housekeeping,
+    job_exec_override,
     job_frobnicator,
     job_validator,
     jobs,
@@ -50,7 +51,22 @@ for entry in CLI["R"]["subcommands"]["encode"]["options"]:
 NAMES = (
     *("env", "version", "help", "getattr", "setattr", "lsattr", "ping", "event", "dmesg", "logger", "relay", "proxy"),
     *("config", "uptime", "shutdown", "startlog", "module", "overlay", "exec"),
-    *("kvs", "content", "dump", "restore", "fsck", "gc", "R", "top", "lptest", "archive", "filemap", "pmi", "terminus"),
+    *(
+        "kvs",
+        "content",
+        "dump",
+        "restore",
+        "fsck",
+        "gc",
+        "R",
+        "top",
+        "lptest",
+        "archive",
+        "filemap",
+        "pmi",
+        "terminus",
+        "cgroup",
+    ),
 )
 INSTANCE_SIDE = ("pmi", "terminus", "relay", "proxy", "config", "help", "R")
 PARSERS = {
@@ -73,6 +89,7 @@ PARSERS = {
     "pkill": pkill.parser,
     "pstree": pstree.parser,
     "housekeeping": housekeeping.parser,
+    "job-exec-override": job_exec_override.parser,
     "job-frobnicator": job_frobnicator.parser,
     "job-validator": job_validator.parser,
     "jobtap": jobtap.parser,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flux.cli.commands.cgroup import cgroup_path
+from flux.cli.tool import Failure
 from fluxlet.testing import Instance
 
 FLUX = str(Path(sys.executable).parent / "flux")
@@ -48,6 +50,7 @@ class Validator(ValidatorPlugin):
 @pytest.fixture(scope="module")
 def instance() -> Iterator[Instance]:
     with Instance(size=2, config=CONFIG) as started:
+        subprocess.run([FLUX, "queue", "start", "--all", "--quiet"], env=started.environ, check=True)
         yield started
 
 
@@ -80,7 +83,6 @@ def until(instance: Instance, found: list[str], *words: str) -> None:
 
 
 def test_housekeeping_is_listed_and_ended(instance: Instance) -> None:
-    flux(instance, "queue", "start", "--all", "--quiet")
     job = lines(instance, "submit", "--wait", "-N2", "true")[0]
     every = ("housekeeping", "list", "-no", "{id} {ranks} {pending.ranks} {pending.nodelist} {allocated.nnodes}")
     until(instance, [f"{job} 0-1 0-1 a,b 2"], *every)
@@ -175,6 +177,35 @@ def test_jobs_are_frobnicated_on_the_command_line(instance: Instance) -> None:
     assert json.loads(answer) == {"errnum": 1, "errstr": "Invalid queue 'foo' specified"}
     names = [line.split()[0] for line in lines(instance, "job-frobnicator", "--list-plugins")]
     assert names == ["constraints", "defaults"]
+
+
+def test_simulated_jobs_start_and_finish_when_told_to(instance: Instance) -> None:
+    override = ("job-exec-override",)
+    job = lines(instance, "submit", "--setattr=system.exec.test.override=1", "true")[0]
+    lines(instance, "job", "wait-event", "-q", job, "alloc")
+    error = "flux-job-exec-override: ERROR: "
+    assert flux(instance, *override, "finish", job, "0") == ([], f"{error}Job not running\n", 1)
+    lines(instance, *override, "start", job)
+    lines(instance, *override, "finish", job, str(7 << 8))
+    assert flux(instance, "job", "status", job)[2] == 7
+    assert flux(instance, *override, "start", job) == ([], f"{error}Job not found\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "mounts", "path"),
+    [
+        ("0::/a/b\n", "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n", "/sys/fs/cgroup/a/b"),
+        ("4:memory:/x\n0::/\n", "tmpfs /sys/fs tmpfs rw\ncgroup2 /sys/fs/c cgroup2 rw\n", "/sys/fs/c"),
+        ("4:memory:/x\n", "cgroup2 /sys/fs/c cgroup2 rw\n", None),
+        ("0::/a\n", "tmpfs /sys/fs tmpfs rw\n", None),
+    ],
+)
+def test_where_a_control_group_is(groups: str, mounts: str, path: str | None) -> None:
+    if path is None:
+        with pytest.raises(Failure):
+            cgroup_path(groups, mounts)
+    else:
+        assert cgroup_path(groups, mounts) == path
 
 
 def test_lptest_prints_a_ripple(instance: Instance) -> None:

@@ -16,7 +16,7 @@ import errno
 import os
 import signal
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from syslog import LOG_ERR, LOG_INFO
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -101,7 +101,13 @@ class Host(Protocol):
 
 
 class Server:
-    """The processes of one host."""
+    """The processes of one host.
+
+    Attributes:
+        on_end: called when a process has ended.
+    """
+
+    on_end: Callable[[], None] | None = None
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -378,6 +384,8 @@ class Server:
             label = f"{process.command.label}: " if process.command.label else ""
             self.host.log(LOG_INFO, f"{label}{process.command.name}[{process.pid}]: {end_text(status)}")
         self._left.note_end(process)
+        if self.on_end is not None:
+            self.on_end()
 
     def _unname(self, process: Process) -> None:
         """It cannot be found any more."""
