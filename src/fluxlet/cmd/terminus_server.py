@@ -60,7 +60,7 @@ class Session:
                     stdout=slave,
                     stderr=slave,
                     cwd=request.get("cwd"),
-                    env={**os.environ, **request.get("environ", {})},
+                    env={**os.environ, **request.get("environ", {}), "FLUX_TERMINUS_SESSION": str(index)},
                     start_new_session=True,
                     preexec_fn=_take_terminal,
                 )

@@ -217,7 +217,7 @@ class Job:
         """Reads what there is to know, and starts the tasks; of several ranks, when all of them are ready."""
         try:
             prepare(self, self._command)
-            if self.plan.files or "stage-in" in self.options:
+            if self.plan.files or not self.options.keys().isdisjoint(("stage-in", "hwloc")):
                 from fluxlet.shell.staging import stage
 
                 stage(self, self._ready)

@@ -1,5 +1,5 @@
 """The files of attributes.system.files, written into the job's temporary directory (RFC 37; spec 07, 5.13); then, if
-the option stage-in says so, those of archives (`fluxlet.shell.stagein`).
+options say so, those of archives (`fluxlet.shell.stagein`) and the topology (`fluxlet.shell.hwloc`).
 
 Large ones may be in the content store; they are fetched first, and the tasks wait for them. The shell may read any
 blob, and a job can name any: those of guests do not come here, job-exec refuses them.
@@ -12,9 +12,11 @@ import json
 import os
 import stat
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flux.core.treeobj import is_blobref
+from fluxlet.shell import options
 from fluxlet.shell.options import ShellError
 
 if TYPE_CHECKING:
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
 
 def stage(job: Job, then: Callable[[], None]) -> None:
     """Writes a job's files, and calls `then`; what is wrong later is the end of the job. Raises ShellError."""
+    if options.flag(job.options, "hwloc.xmlfile"):
+        from fluxlet.shell.hwloc import write_topology
+
+        then = partial(write_topology, job, then)
     if "stage-in" in job.options:
         from fluxlet.shell.stagein import stage_in
 
-        files_first, then = then, lambda: stage_in(job, files_first)
+        then = partial(_or_fail, job, stage_in, then)
     files = job.plan.files
     left = blobrefs(files)
     if not left:
@@ -56,6 +62,14 @@ def stage(job: Job, then: Callable[[], None]) -> None:
 
     for ref in left:
         ask(ref)
+
+
+def _or_fail(job: Job, step: Callable[[Job, Callable[[], None]], None], then: Callable[[], None]) -> None:
+    """Takes a step that others may have been waited for before."""
+    try:
+        step(job, then)
+    except ShellError as exc:
+        job.fail(exc)
 
 
 def blobrefs(files: dict[str, Any]) -> set[str]:

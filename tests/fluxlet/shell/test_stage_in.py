@@ -58,3 +58,14 @@ def test_jobs_have_archives_on_all_their_ranks(instance: Instance, tmp_path: Pat
     assert flux("module", "stats", "--parse=mmap.tags", "content")[0][0] != "{}"
     assert flux("filemap", "unmap") == ([], "")
     assert flux("module", "stats", "--parse=mmap.blobs", "content") == (["0"], "")
+
+
+def test_the_topology_of_the_node_is_in_a_file(instance: Instance) -> None:
+    script = 'case $HWLOC_XMLFILE in $FLUX_JOB_TMPDIR/*) cat "$HWLOC_XMLFILE";; esac'
+    words = [FLUX, "run", "-o", "hwloc.xmlfile", "--env=HWLOC_COMPONENTS=x", "sh", "-c", script + "; env"]
+    done = subprocess.run(words, env=instance.environ, capture_output=True, text=True, timeout=60, check=True)
+    with instance.handle() as handle:
+        topology = handle.rpc("resource.topo-get").get_str()
+    assert topology
+    assert done.stdout.startswith(topology)
+    assert "HWLOC_COMPONENTS" not in done.stdout
