@@ -31,6 +31,8 @@ class Played:
 
     id: int
     responses: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    raised_after: list[list[str]] = field(default_factory=list)
+    """What had been answered when its shells raised exceptions, for each of these."""
 
     @property
     def kinds(self) -> list[str]:
@@ -180,6 +182,7 @@ class JobPlayer:
         value = message.payload if message.payload_str else None
         if message.topic == "job-manager.raise":
             self.raised.append(value)
+            self.jobs[value["id"]].raised_after.append(self.jobs[value["id"]].kinds)
             self.exception(value["id"], value["type"], value["severity"], value.get("wait_status"))
         elif message.topic == "job-manager.kill":
             self.killed.append(value)

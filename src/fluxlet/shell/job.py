@@ -94,6 +94,10 @@ class Job:
     _fail_code: int | None = None
     _raises = 0
     """Exceptions of ours that are on their way."""
+    _start_known = False
+    """Whether job-exec has heard of it, and has passed it on."""
+    _unraised: Sequence[bytes] = ()
+    """What waits for that."""
     input_header = ""
     """What `input` begins with, until it is reported."""
     _launch: Launch | None = None
@@ -181,19 +185,36 @@ class Job:
             self.output_log.add("log", context)
 
     def raise_exception(self, note: str, wait_status: int | None = None, severity: int = 0) -> None:
-        """Raises the exception `exec` on this job; the report of its end waits until that is known (spec 07, 5.5)."""
+        """Raises the exception `exec` on this job; the report of its end waits until that is known (spec 07, 5.5).
+
+        In the job's eventlog it comes after `start`, as shells are there before anything can go wrong in them.
+        """
         request: dict[str, Any] = {"id": self.id, "type": "exec", "severity": severity, "note": note}
         if wait_status is not None:
             request["wait_status"] = wait_status
         self._raises += 1
+        if self._start_known:
+            self._raise(events.payload(request))
+            return
+        if not self._unraised:
+            self.server.report(f'{{"id":{self.id},"type":"raising"}}')
+        self._unraised = (*self._unraised, events.payload(request))
 
+    def start_known(self) -> None:
+        """Who watches the job hears of its start first now."""
+        self._start_known = True
+        unraised, self._unraised = self._unraised, ()
+        for raw in unraised:
+            self._raise(raw)
+
+    def _raise(self, raw: bytes) -> None:
         def answered(state: Any) -> None:
             self._raises -= 1
             if state.errnum:
                 self.server.complain(f"{self.f58}: job-manager.raise: {state.error_text()}")
             self._end_if_done()
 
-        self.server.connection.ask(b"job-manager.raise", events.payload(request), answered, 0)
+        self.server.connection.ask(b"job-manager.raise", raw, answered, 0)
 
     def fail(self, error: ShellError, wait_status: int | None = None) -> None:
         """The job cannot go on: it is told why, what runs here is killed."""

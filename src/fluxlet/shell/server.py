@@ -66,6 +66,8 @@ class Commands(msgspec.Struct):
     signal: list[tuple[int, int]] = []
     drop: list[int] = []
     expire: list[tuple[int, float]] = []
+    heard: list[int] = []
+    """it is known that these have started"""
 
 
 _decode_commands = msgspec.json.Decoder(Commands).decode
@@ -227,6 +229,10 @@ class ShellServer:
             job = self.jobs.get(jobid)
             if job is not None and job.duties is not None:
                 job.duties.expires(expiration)
+        for jobid in commands.heard:
+            job = self.jobs.get(jobid)
+            if job is not None:
+                job.start_known()
 
     def _for_job(self, jobid: int, action: Any) -> None:
         """Does something to a job; one that has not been begun is, so that it comes to its end in the usual way."""

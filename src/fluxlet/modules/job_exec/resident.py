@@ -117,6 +117,7 @@ class Resident:
             "start": self._started,
             "ready": self._ready,
             "events": self._texts,
+            "raising": self._raising,
             "done": self._done,
         }
 
@@ -211,6 +212,11 @@ class Resident:
             self.service.started(job)
             for other in job.active:
                 self._tell(job, other, "go", str(job.id))
+
+    def _raising(self, link: Link, job: ExecJob, report: Report) -> None:
+        """There is an exception to be raised: of a job that runs, for those who watch it."""
+        self.service.started(job)
+        link.tell("heard", str(job.id))
 
     def _done(self, link: Link, job: ExecJob, report: Report) -> None:
         if not job.started_at:

@@ -384,6 +384,21 @@ def test_a_command_that_does_not_exist(player: JobPlayer) -> None:
     assert player.raised[-1]["note"] == f"task 0 (host {host}): start failed: /nosuch: No such file or directory"
 
 
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (["/nosuch"], {}),
+        (["cat"], {"input": {"stdin": {"type": "file", "path": "/nosuch"}}}),
+        (sh("exit 3"), {"exit-on-error": 1}),
+    ],
+)
+def test_exceptions_of_a_shell_come_after_the_start(
+    player: JobPlayer, command: list[str], options: dict[str, Any]
+) -> None:
+    for _ in range(5):
+        assert player.run(command, options).raised_after == [["start"]]
+
+
 def test_a_command_that_cannot_be_run(player: JobPlayer, tmp_path: Path) -> None:
     (tmp_path / "file").touch(0o644)
     assert player.run([str(tmp_path / "file")]).status == 126 << 8
