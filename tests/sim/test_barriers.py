@@ -1,7 +1,7 @@
 """Barriers whose names are in use again before all ranks have heard that they were over.
 
 First the ways in which that can happen, one by one; then teams whose members enter again as soon as they are answered,
-on a network that stands still every now and then, while members are lost.
+on a network that stands still every now and then, while members and brokers are lost.
 """
 
 from __future__ import annotations
@@ -158,10 +158,14 @@ class Member:
         self.since = -1.0
         """When it has entered; negative: it is not waiting."""
         self.stops = False
-        self.client = client(world, world.random.randrange(world.size))
+        self.lost = False
+        self.client = self._somebody()
+
+    def _somebody(self) -> SimClient:
+        return client(self.world, self.world.random.choice(self.world.living()).rank)
 
     def enter(self) -> None:
-        if not self.stops and not self.client.gone:
+        if not self.stops and not self.lost and self.client.node.alive:
             self.since = self.world.now
             request = {"name": self.name, "nprocs": len(self.team)}
             self.client.ask("barrier.enter", request, answered=self._answered)
@@ -182,17 +186,32 @@ class Member:
         return end >= self.since if not outcome else outcome < 0 and end + _NEWS >= self.since
 
     def lose(self) -> None:
-        """Its client goes; another comes when all have heard of that."""
-        if not self.client.gone:
-            self.client.leave()
+        """Its client goes, or is gone with its broker; another comes when all have heard of that."""
+        if not self.lost:
+            self.lost = True
+            if self.client.node.alive:
+                self.client.leave()
             if self.since >= 0:
                 self.tries.append((self.since, self.world.now, -1))
             self.since = -1.0
             self.world.at(self.world.now + _NEWS, self._replace)
 
     def _replace(self) -> None:
-        self.client = client(self.world, self.world.random.randrange(self.world.size))
+        self.lost = False
+        self.client = self._somebody()
         self.enter()
+
+
+def trouble(world: World, chance: random.Random, members: list[Member]) -> None:
+    """The network stands still somewhere, or somebody is lost."""
+    rank, what = chance.randrange(1, world.size), chance.random()
+    found = world.nodes[rank]
+    if what < 0.3:
+        chance.choice(members).lose()
+    elif what < 0.4:
+        world.kill(rank)
+    elif found is not None and found.link is not None:
+        found.link.hold(chance.uniform(0.01, 0.3))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -214,10 +233,17 @@ def test_teams_meet_again_and_again(seed: int) -> None:
             member.enter()
         for _ in range(20):
             world.run(chance.expovariate(4.0))
-            if chance.random() < 0.7:
-                link(world, chance.randrange(1, size)).hold(chance.uniform(0.01, 0.3))
-            else:
-                chance.choice(members).lose()
+            trouble(world, chance, members)
+            for member in members:
+                if not member.client.node.alive:
+                    member.lose()
+        for _ in range(5):
+            world.run(3.0)
+            for rank in range(size):
+                world.boot(rank)
+            for member in members:
+                if not member.client.node.alive:
+                    member.lose()
         world.run(10.0)
         before = [member.passed for member in members]
         world.run(5.0)
@@ -227,5 +253,5 @@ def test_teams_meet_again_and_again(seed: int) -> None:
         world.run(5.0)
         for member in members:
             member.client.leave()
-        world.run(5.0)
+        world.run(10.0)
         assert nothing_left(world)
