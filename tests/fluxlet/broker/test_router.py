@@ -455,6 +455,37 @@ def test_subscriptions_are_counted_and_deliver_once() -> None:
     assert not broker.router.unsubscribe(client, b"foo")
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["subscribe", "unsubscribe", "look"]),
+            st.integers(0, 2),
+            st.sampled_from([b"", b"a", b"a-", b"a-b", b"a-b-c", b"ab", b"ab-", b"-", b"-a", b"a.b-c"]),
+        ),
+        max_size=40,
+    )
+)
+def test_subscribers_are_those_whose_prefixes_match_whatever_was_asked_before(
+    steps: list[tuple[str, int, bytes]],
+) -> None:
+    broker = chain().brokers[0]
+    router = broker.router
+    clients = [broker.client() for _ in range(3)]
+    wanted: list[tuple[int, bytes]] = []
+    for what, number, topic in steps:
+        client = clients[number]
+        if what == "subscribe":
+            router.subscribe(client, topic)
+            wanted.append((number, topic))
+        elif what == "unsubscribe":
+            assert router.unsubscribe(client, topic) == ((number, topic) in wanted)
+            if (number, topic) in wanted:
+                wanted.remove((number, topic))
+        else:
+            found = {clients.index(endpoint) for endpoint in router.subscribers(topic)}
+            assert found == {number for number, prefix in wanted if topic.startswith(prefix)}
+
+
 def test_subscribers_are_told_in_the_order_in_which_they_came() -> None:
     broker = chain().brokers[0]
     first, second, third = (broker.client() for _ in range(3))
