@@ -66,8 +66,8 @@ def _absolute(string: str, local: datetime) -> datetime:
         except ValueError:
             if sure:
                 raise _invalid(string) from None
-    found, understood = _calendar().parseDT(string, sourceTime=local)
-    if not understood:
+    found, context = _calendar().parseDT(string, sourceTime=local)
+    if not context.dateTimeFlag:
         raise _invalid(string)
     assert isinstance(found, datetime)
     return found
@@ -86,4 +86,4 @@ def _calendar() -> Any:
     # PyICU, where it happens to be installed, would make the result depend on the user's language.
     constants = parsedatetime.Constants(usePyICU=False)
     constants.StartHour = 0
-    return parsedatetime.Calendar(constants)
+    return parsedatetime.Calendar(constants, version=parsedatetime.VERSION_CONTEXT_STYLE)  # the other one is deprecated
