@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,10 +14,24 @@ from flux.resource import resource_list
 from fluxlet.testing import Instance
 
 
-@pytest.fixture(scope="module")
-def three() -> Iterator[flux.Flux]:
+@contextmanager
+def connected() -> Iterator[flux.Flux]:
+    """An instance of three, all of them there."""
     with Instance(3, env={"SHELL": "/bin/sh"}) as instance, instance.handle() as handle:
         until(lambda: handle.rpc("resource.status").get()["online"] == "0-2")
+        yield handle
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[flux.Flux]:
+    """Shared: nobody is lost here."""
+    with connected() as handle:
+        yield handle
+
+
+@pytest.fixture
+def own_three() -> Iterator[flux.Flux]:
+    with connected() as handle:
         yield handle
 
 
@@ -41,13 +56,13 @@ def test_other_ranks_know_what_rank_0_knows(three: flux.Flux, rank: int) -> None
     )
 
 
-def test_a_rank_that_is_lost_is_down_and_no_job_waits_for_it(three: flux.Flux) -> None:
-    three.rpc("overlay.disconnect-subtree", {"rank": 2}, nodeid=0).get()
-    until(lambda: three.rpc("resource.status").get()["offline"] == "2")
-    listed = resource_list(three).get()
+def test_a_rank_that_is_lost_is_down_and_no_job_waits_for_it(own_three: flux.Flux) -> None:
+    own_three.rpc("overlay.disconnect-subtree", {"rank": 2}, nodeid=0).get()
+    until(lambda: own_three.rpc("resource.status").get()["offline"] == "2")
+    listed = resource_list(own_three).get()
     assert (str(listed.up.ranks), str(listed.down.ranks)) == ("0-1", "2")
-    until(lambda: "unsatisfiable" in _infeasible(three))
-    with three.rpc("resource.journal", flags=flux.constants.FLUX_RPC_STREAMING) as journal:
+    until(lambda: "unsatisfiable" in _infeasible(own_three))
+    with own_three.rpc("resource.journal", flags=flux.constants.FLUX_RPC_STREAMING) as journal:
         events = []
         while batch := journal.get()["events"]:
             events += batch
