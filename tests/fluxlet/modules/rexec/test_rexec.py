@@ -142,7 +142,8 @@ def test_a_process_leads_a_group_of_its_own_and_has_the_default_signals(handle: 
     ran = Exec(handle, "sh", "-c", script).run()
     pids, *masks = ran.output["stdout"].decode().splitlines()
     assert pids.split() == [str(ran.pid)] * 2
-    assert [int(mask.split()[1], 16) for mask in masks] == [0, 0]
+    own = 3 << 31  # 32 and 33 are the C library's, which ignores them in what it spawns
+    assert [int(mask.split()[1], 16) & ~own for mask in masks] == [0, 0]
 
 
 def test_without_a_group_of_its_own_a_process_is_in_that_of_the_broker(handle: flux.Flux) -> None:
