@@ -186,7 +186,8 @@ class CLIPluginRegistry:
     @property
     def foreign(self) -> bool:
         """Whether there are others than those that everybody has."""
-        return len(self.plugins) > len(self.default_plugins)
+        own = {f"{self.plugin_namespace}.{name}" for name in self.default_plugins}
+        return any(self._where[plugin] not in own for plugin in self.plugins)
 
     def options(self) -> Iterator[tuple[CLIPlugin, CLIPluginOption]]:
         """All options, and whose they are."""

@@ -89,6 +89,16 @@ def test_a_plugin_sees_each_of_many_commands(directory: Path, capsys: pytest.Cap
     assert seen == ["one", "two"]
 
 
+def test_a_plugin_in_the_place_of_one_that_everybody_has_sees_each_command_too(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (directory / "account.py").write_text(ACCOUNT.replace('"site"', '"resources"').replace("--account", "--shape"))
+    assert BulkSubmitCmd("bulksubmit").plugins.foreign
+    assert "ResourcesPlugin: an option is another plugin's: ignored" in caplog.text
+    (directory / "account.py").unlink()
+    assert not BulkSubmitCmd("bulksubmit").plugins.foreign
+
+
 def test_help_and_list(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help=site-account"], ["--help=--site-account"], ["--help=account"]):
         with pytest.raises(SystemExit) as ended:

@@ -27,6 +27,7 @@ from flux.cli.archive_files import (
     matching,
     walk,
 )
+from flux.cli.blob_store import BlobStore
 from flux.cli.commands.restore import parse_size
 from flux.cli.options import Command, Option, Parsed
 from flux.cli.tool import Failure, connect, run, show, text_of
@@ -191,32 +192,6 @@ class _Archive:
             raise Failure(f"{self.key}: {text_of(exc)}") from None
 
 
-class _Storing:
-    """Stores blobs, some at a time."""
-
-    def __init__(self, ctx: FluxT, hash_name: str) -> None:
-        self._ctx = ctx
-        self._hash = hash_name
-        self._under_way: deque[RpcState] = deque()
-
-    def __call__(self, data: bytes) -> str:
-        if len(self._under_way) >= _AHEAD:
-            self._settle()
-        self._under_way.append(content_rpc.store(self._ctx, data))
-        return treeobj.blobref(data, self._hash)
-
-    def _settle(self) -> None:
-        try:
-            kvs_rpc.wait(self._under_way.popleft())
-        except OSError as exc:
-            raise Failure(f"error storing blob: {text_of(exc)}") from None
-
-    def finish(self) -> None:
-        """Waits for those that are under way. Raises Failure."""
-        while self._under_way:
-            self._settle()
-
-
 class _Loading:
     """Loads the blobs of a file, some ahead of what is written."""
 
@@ -276,7 +251,7 @@ def _create(ctx: FluxT, parsed: Parsed, hash_name: str) -> None:
     if before is not None and not parsed.has("append"):
         raise Failure(f"{archive.key}: Key exists: use --overwrite or --append")
     _enter(parsed)
-    store = _Storing(ctx, hash_name)
+    store = BlobStore(ctx, hash_name)
     objects: list[FileObject] = []
     tag = archive.key.removeprefix("archive.")
     if parsed.has("overwrite"):

@@ -11,17 +11,16 @@ Rules:
 from __future__ import annotations
 
 import sys
-from collections import deque
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from flux.cli.blob_store import BlobStore
 from flux.cli.options import Command, Option, Parsed
 from flux.cli.progress_line import ProgressLine, maxreqs
 from flux.cli.tool import Failure, connect, run, text_of
 from flux.cli.tree_walk import store_tree
 from flux.core import content_rpc, kvs_rpc, treeobj
 from flux.core.flux_t import FluxT
-from flux.core.future_state import RpcState
 from flux.core.kvs_txn import Txn
 
 if TYPE_CHECKING:
@@ -77,11 +76,8 @@ class _Restore:
     """
 
     def __init__(self, ctx: FluxT, parsed: Parsed, hash_name: str) -> None:
-        self._ctx = ctx
-        self._hash = hash_name
-        self._backing = parsed.has("no-cache")
         self._verbose = parsed.has("verbose")
-        self._limit = maxreqs(parsed, 256)
+        self._blobs = BlobStore(ctx, hash_name, maxreqs(parsed, 256), parsed.has("no-cache"))
         self._size_limit: int | None = None
         limit = parsed.value("size-limit")
         if limit is not None:
@@ -89,7 +85,6 @@ class _Restore:
                 self._size_limit = parse_size(limit)
             except ValueError:
                 raise Failure(f"invalid --size-limit value '{limit}': it must be a size such as 500K or 1G") from None
-        self._under_way: deque[RpcState] = deque()
         self._root: dict[str, Any] = {}  # names to directories like this one, or to tree objects (in a list)
         self.newest = 0.0
         self._progress = ProgressLine("flux-restore", parsed, "restored {} keys ({} blobs)", ctx)
@@ -138,23 +133,14 @@ class _Restore:
 
     def _store(self, data: bytes) -> str:
         """Has a blob stored, and returns its name. Raises Failure for one that could not be."""
-        while len(self._under_way) >= self._limit:
-            self._settle()
-        self._under_way.append(content_rpc.store(self._ctx, data, self._backing))
+        name = self._blobs(data)
         self._progress.advance(1)
-        return treeobj.blobref(data, self._hash)
-
-    def _settle(self) -> None:
-        try:
-            kvs_rpc.wait(self._under_way.popleft())
-        except OSError as exc:
-            raise Failure(f"error storing blob: {text_of(exc)}") from None
+        return name
 
     def finish(self) -> str:
         """Stores the directories; returns the blobref of the root. Raises Failure."""
         rootref = store_tree(self._root, self._store)
-        while self._under_way:
-            self._settle()
+        self._blobs.finish()
         self._progress.end()
         return rootref
 
